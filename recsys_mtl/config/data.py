@@ -1,0 +1,126 @@
+"""The raw tables, their keys and time, and how rows are split."""
+
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from recsys_mtl.config._base import Fraction, Spec
+from recsys_mtl.config.source import (
+    EntitySource,
+    InteractionSource,
+    SimulatedEntities,
+    SimulatorSource,
+)
+
+__all__ = [
+    "ColumnSplit",
+    "DataSpec",
+    "FileSplit",
+    "HashSplit",
+    "KeysSpec",
+    "SplitSpec",
+    "TimeSplit",
+    "TimestampSpec",
+]
+
+
+class TimeSplit(Spec):
+    """Oldest rows train, then validation, newest rows test."""
+
+    kind: Literal["time"]
+    valid: Fraction = 0.1
+    test: Fraction = 0.2
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> Self:
+        return _leaves_training_rows(self)
+
+
+class HashSplit(Spec):
+    """Rows fall by a stable hash of one column, so a key is in one split only."""
+
+    kind: Literal["hash"]
+    column: str
+    valid: Fraction = 0.1
+    test: Fraction = 0.2
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> Self:
+        return _leaves_training_rows(self)
+
+
+class ColumnSplit(Spec):
+    """A column of the log says to which split a row belongs."""
+
+    kind: Literal["column"]
+    column: str
+    train: str = "train"
+    valid: str = "valid"
+    test: str = "test"
+
+
+class FileSplit(Spec):
+    """The file name says it: each split is a pattern on the name, as ``fnmatch``."""
+
+    kind: Literal["file"]
+    train: str
+    valid: str
+    test: str
+
+
+SplitSpec = Annotated[
+    TimeSplit | HashSplit | ColumnSplit | FileSplit, Field(discriminator="kind")
+]
+
+
+class KeysSpec(Spec):
+    """Columns that identify who saw what."""
+
+    user: str
+    item: str
+
+
+class TimestampSpec(Spec):
+    """When an impression happened."""
+
+    column: str
+    unit: Literal["s", "ms", "us", "ns", "iso8601"]
+
+
+class DataSpec(Spec):
+    """Raw input: ``interactions``, one row per impression, and optional entities."""
+
+    interactions: InteractionSource
+    users: EntitySource | None = None
+    items: EntitySource | None = None
+    keys: KeysSpec
+    timestamp: TimestampSpec | None = None
+    split: SplitSpec
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if isinstance(self.split, TimeSplit) and self.timestamp is None:
+            raise ValueError("split by time needs `timestamp`, which is left out")
+        for name, entity in (("users", self.users), ("items", self.items)):
+            if (
+                entity is not None
+                and isinstance(entity.source, SimulatedEntities)
+                and not isinstance(self.interactions, SimulatorSource)
+            ):
+                raise ValueError(
+                    f"{name}.source is the simulator, but interactions.kind is "
+                    f"{self.interactions.kind!r}"
+                )
+        return self
+
+
+_FractionSplit = TypeVar("_FractionSplit", TimeSplit, HashSplit)
+
+
+def _leaves_training_rows(split: _FractionSplit) -> _FractionSplit:
+    if split.valid + split.test >= 1.0:
+        raise ValueError(
+            f"valid + test must be below 1, got {split.valid} + {split.test}"
+        )
+    return split

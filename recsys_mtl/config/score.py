@@ -1,0 +1,26 @@
+"""One number to sort by, from the predictions of all tasks."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from recsys_mtl.config._base import Name, Spec
+
+__all__ = ["ProductScore", "ScoreSpec", "SumScore"]
+
+
+class SumScore(Spec):
+    """``sum_t weight_t * prediction_t``."""
+
+    kind: Literal["sum"] = "sum"
+    weights: Annotated[dict[Name, float], Field(min_length=1)]
+
+
+class ProductScore(Spec):
+    """``prod_t prediction_t ** weight_t``, computed in logarithms."""
+
+    kind: Literal["product"]
+    weights: Annotated[dict[Name, float], Field(min_length=1)]
+
+
+ScoreSpec = Annotated[SumScore | ProductScore, Field(discriminator="kind")]
