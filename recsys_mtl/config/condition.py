@@ -32,7 +32,9 @@ class Condition(Spec):
         given = [n for n in _COMPARISONS if getattr(self, n) is not None]
         if len(given) != 1:
             got = ", ".join(given) or "none"
-            raise ValueError(f"needs exactly one of {', '.join(_COMPARISONS)}; got {got}")
+            raise ValueError(
+                f"needs exactly one of {', '.join(_COMPARISONS)}; got {got}"
+            )
         return self
 
 

@@ -66,7 +66,9 @@ class SimulatorSource(Spec):
         description="0: all tasks want the same items; 1: orders and likes want the "
         "opposite of what clicks want",
     )
-    drift: NonNegativeFloat = Field(0.3, description="how far tastes turn over the days")
+    drift: NonNegativeFloat = Field(
+        0.3, description="how far tastes turn over the days"
+    )
     position_bias: NonNegativeFloat = Field(
         0.5, description="loss of click logit from the first to the last position"
     )

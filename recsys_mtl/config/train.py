@@ -75,7 +75,9 @@ class EarlyStopping(Spec):
         description="`TASK.METRIC` or `mean.METRIC` over tasks that have it; auc and "
         "rank_correlation rise, log_loss, rmse and mae fall",
     )
-    patience: PositiveInt = Field(2, description="checks without progress before a stop")
+    patience: PositiveInt = Field(
+        2, description="checks without progress before a stop"
+    )
     min_delta: NonNegativeFloat = 1e-6
 
 

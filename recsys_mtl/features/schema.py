@@ -25,6 +25,7 @@ __all__ = [
     "MISSING",
     "NUM_GAPS",
     "UNSEEN",
+    "Artifact",
     "FeatureSchema",
     "HistoryField",
     "IdField",
@@ -45,11 +46,13 @@ NUM_GAPS = 64
 """Size of a gap table: id = 2 + floor(log2(1 + seconds)), so 64 covers any int64."""
 
 
-class _Artifact(BaseModel):
+class Artifact(BaseModel):
+    """Immutable, written as JSON, and closed to names it does not know."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class IdField(_Artifact):
+class IdField(Artifact):
     """A column of ids into an embedding table named like the field.
 
     Attributes:
@@ -65,7 +68,7 @@ class IdField(_Artifact):
     history_only: bool = False
 
 
-class HistoryField(_Artifact):
+class HistoryField(Artifact):
     """Columns of equally long lists, one per field of an event.
 
     Attributes:
@@ -87,7 +90,7 @@ class HistoryField(_Artifact):
         return tuple(f"{self.name}.{field}" for field in fields)
 
 
-class FeatureSchema(_Artifact):
+class FeatureSchema(Artifact):
     """Everything a network needs to know about encoded columns."""
 
     ids: tuple[IdField, ...]
@@ -109,7 +112,7 @@ class FeatureSchema(_Artifact):
         )
 
 
-class RawColumn(_Artifact):
+class RawColumn(Artifact):
     """A raw column that features read.
 
     Attributes:
