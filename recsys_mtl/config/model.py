@@ -1,4 +1,4 @@
-"""The network's five stages: embeddings, bottom, gating, towers (heads follow tasks)."""
+"""The five stages: embeddings, bottom, gating, towers; heads follow the tasks."""
 
 from typing import Annotated, Literal
 

@@ -1,0 +1,1 @@
+"""Offline shells on Ray: feature tables, distributed training, batch scoring."""

@@ -1,0 +1,1 @@
+"""Online shell: one ASGI app, run by Ray Serve or by uvicorn alone."""
