@@ -1,6 +1,6 @@
 """The raw tables, their keys and time, and how rows are split."""
 
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,30 +24,31 @@ __all__ = [
 ]
 
 
-class TimeSplit(Spec):
-    """Oldest rows train, then validation, newest rows test."""
-
-    kind: Literal["time"]
+class _FractionSplit(Spec):
     valid: Fraction = 0.1
     test: Fraction = 0.2
 
     @model_validator(mode="after")
     def _leaves_training_rows(self) -> Self:
-        return _leaves_training_rows(self)
+        if self.valid + self.test >= 1.0:
+            raise ValueError(
+                f"valid + test must be below 1, got {self.valid} + {self.test}"
+            )
+        return self
 
 
-class HashSplit(Spec):
+class TimeSplit(_FractionSplit):
+    """Oldest rows train, then validation, newest rows test."""
+
+    kind: Literal["time"]
+
+
+class HashSplit(_FractionSplit):
     """Rows fall by a stable hash of one column, so a key is in one split only."""
 
     kind: Literal["hash"]
     column: str
-    valid: Fraction = 0.1
-    test: Fraction = 0.2
     seed: int = 0
-
-    @model_validator(mode="after")
-    def _leaves_training_rows(self) -> Self:
-        return _leaves_training_rows(self)
 
 
 class ColumnSplit(Spec):
@@ -113,14 +114,3 @@ class DataSpec(Spec):
                     f"{self.interactions.kind!r}"
                 )
         return self
-
-
-_FractionSplit = TypeVar("_FractionSplit", TimeSplit, HashSplit)
-
-
-def _leaves_training_rows(split: _FractionSplit) -> _FractionSplit:
-    if split.valid + split.test >= 1.0:
-        raise ValueError(
-            f"valid + test must be below 1, got {split.valid} + {split.test}"
-        )
-    return split

@@ -18,7 +18,7 @@ __all__ = ["Batch", "pooled_keys", "sequence_keys", "to_batch"]
 
 @final
 @dataclass
-class Batch(Pipelineable):
+class Batch(Pipelineable):  # type: ignore[misc]  # torchrec is untyped
     """Rows ready for the network.
 
     Attributes:
