@@ -76,10 +76,10 @@ SplitSpec = Annotated[
 
 
 class KeysSpec(Spec):
-    """Columns that identify who saw what."""
+    """Columns that identify who saw what; either may be left out."""
 
-    user: str
-    item: str
+    user: str | None = None
+    item: str | None = None
 
 
 class TimestampSpec(Spec):
@@ -95,7 +95,7 @@ class DataSpec(Spec):
     interactions: InteractionSource
     users: EntitySource | None = None
     items: EntitySource | None = None
-    keys: KeysSpec
+    keys: KeysSpec = KeysSpec()
     timestamp: TimestampSpec | None = None
     split: SplitSpec
 
@@ -103,7 +103,12 @@ class DataSpec(Spec):
     def _parts_fit(self) -> Self:
         if isinstance(self.split, TimeSplit) and self.timestamp is None:
             raise ValueError("split by time needs `timestamp`, which is left out")
-        for name, entity in (("users", self.users), ("items", self.items)):
+        for name, key, entity in (
+            ("users", self.keys.user, self.users),
+            ("items", self.keys.item, self.items),
+        ):
+            if entity is not None and key is None:
+                raise ValueError(f"{name} needs keys.{name[:-1]}, which is left out")
             if (
                 entity is not None
                 and isinstance(entity.source, SimulatedEntities)

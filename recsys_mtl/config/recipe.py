@@ -59,6 +59,11 @@ class Recipe(Spec):
                     "data.timestamp, which is left out"
                 )
             if isinstance(feature, HistoryFeature):
+                if self.data.keys.user is None:
+                    faults.append(
+                        f"history {feature.name!r} needs data.keys.user, which is left "
+                        "out"
+                    )
                 allowed = [
                     n
                     for n, f in by_name.items()
