@@ -1,7 +1,5 @@
 """A yes-or-no question about one raw column of a row."""
 
-from typing import Self
-
 from pydantic import Field, model_validator
 
 from recsys_mtl.config._base import Spec
@@ -28,7 +26,7 @@ class Condition(Spec):
     at_least: float | None = Field(None, description="greater or equal")
 
     @model_validator(mode="after")
-    def _exactly_one_comparison(self) -> Self:
+    def _exactly_one_comparison(self) -> "Condition":
         given = [n for n in _COMPARISONS if getattr(self, n) is not None]
         if len(given) != 1:
             got = ", ".join(given) or "none"

@@ -1,6 +1,6 @@
 """The raw tables, their keys and time, and how rows are split."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -29,7 +29,7 @@ class _FractionSplit(Spec):
     test: Fraction = 0.2
 
     @model_validator(mode="after")
-    def _leaves_training_rows(self) -> Self:
+    def _leaves_training_rows(self) -> "_FractionSplit":
         if self.valid + self.test >= 1.0:
             raise ValueError(
                 f"valid + test must be below 1, got {self.valid} + {self.test}"
@@ -100,7 +100,7 @@ class DataSpec(Spec):
     split: SplitSpec
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
+    def _parts_fit(self) -> "DataSpec":
         if isinstance(self.split, TimeSplit) and self.timestamp is None:
             raise ValueError("split by time needs `timestamp`, which is left out")
         for name, key, entity in (

@@ -1,6 +1,6 @@
 """A recipe: everything from raw rows to a score, in one object."""
 
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -41,7 +41,7 @@ class Recipe(Spec):
     )
 
     @model_validator(mode="after")
-    def _names_refer_to_something(self) -> Self:
+    def _names_refer_to_something(self) -> "Recipe":
         faults = [*self._feature_faults(), *self._task_faults()]
         if faults:
             raise ValueError("; ".join(faults))
