@@ -63,15 +63,14 @@ echo "Installing the packages of $requirements (some minutes the first time)"
 if [ "$accelerator" = cpu ]; then
     # The index of the CPU builds is asked for this one package; where it is out of
     # reach, pip takes what its own configuration offers.
-    pip install --quiet --retries 1 --no-deps \
+    pip install -qq --retries 1 --no-deps \
         --extra-index-url https://download.pytorch.org/whl/cpu \
-        "$(grep '^torch==' "$requirements")" 2>.venv/pip.log ||
-        { cat .venv/pip.log >&2; exit 1; }
+        "$(grep '^torch==' "$requirements")"
     # In one go with its alias, or torchrec would bring the CUDA build of fbgemm.
-    pip install --quiet -r "$requirements" "./$alias"
+    pip install -qq -r "$requirements" "./$alias"
 else
-    pip install --quiet -r "$requirements"
+    pip install -qq -r "$requirements"
 fi
-pip install --quiet --no-deps --no-build-isolation -e .
+pip install -qq --no-deps --no-build-isolation -e .
 pip check
 echo "$wanted" >"$stamp"
