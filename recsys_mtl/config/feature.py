@@ -2,12 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from recsys_mtl.config._base import Name, Rate, Spec, Widths
 from recsys_mtl.config.condition import Condition
 
 __all__ = [
+    "AggregateFeature",
     "AttentionPooling",
     "CategoricalFeature",
     "CrossFeature",
@@ -153,6 +154,24 @@ class HistoryFeature(Spec):
     pooling: PoolingSpec = MeanPooling()
 
 
+class AggregateFeature(Spec):
+    """How often something happened before, for this user or this item.
+
+    Two numbers as they stood at the impression: ``<name>.count``, the log of one plus
+    the earlier rows counted, and ``<name>.rate``, the share of them for which
+    ``rate_of`` holds, drawn towards the training mean as by ``prior_rows`` more rows.
+    Strictly earlier by timestamp, as in a history.
+    """
+
+    kind: Literal["aggregate"]
+    name: Name
+    by: Literal["user", "item"]
+    rate_of: Condition
+    where: Condition | None = Field(None, description="which rows are counted; all")
+    length: PositiveInt = Field(1_000, description="newest earlier rows counted")
+    prior_rows: PositiveFloat = 10.0
+
+
 FeatureSpec = Annotated[
     CategoricalFeature
     | NumericFeature
@@ -160,6 +179,7 @@ FeatureSpec = Annotated[
     | ListFeature
     | TimePartFeature
     | CrossFeature
-    | HistoryFeature,
+    | HistoryFeature
+    | AggregateFeature,
     Field(discriminator="kind"),
 ]

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from recsys_mtl.config._base import Name, Spec
 from recsys_mtl.config.data import DataSpec
 from recsys_mtl.config.feature import (
+    AggregateFeature,
     CategoricalFeature,
     FeatureSpec,
     HistoryFeature,
@@ -53,10 +54,21 @@ class Recipe(Spec):
         faults = [f"feature {n!r} is declared twice" for n in _repeated(names)]
         timed = self.data.timestamp is not None
         for feature in self.features:
-            if isinstance(feature, TimePartFeature | HistoryFeature) and not timed:
+            if (
+                isinstance(feature, TimePartFeature | HistoryFeature | AggregateFeature)
+                and not timed
+            ):
                 faults.append(
                     f"feature {feature.name!r} of kind {feature.kind!r} needs "
                     "data.timestamp, which is left out"
+                )
+            if (
+                isinstance(feature, AggregateFeature)
+                and getattr(self.data.keys, feature.by) is None
+            ):
+                faults.append(
+                    f"aggregate {feature.name!r} needs data.keys.{feature.by}, which "
+                    "is left out"
                 )
             if isinstance(feature, HistoryFeature):
                 if self.data.keys.user is None:
