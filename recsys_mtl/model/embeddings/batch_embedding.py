@@ -1,0 +1,122 @@
+"""A batch's ids become one vector a field."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchrec import JaggedTensor, KeyedTensor
+
+from recsys_mtl.data.batch import Batch
+from recsys_mtl.model.embeddings.history import HistoryEmbedding
+from recsys_mtl.model.embeddings.table import (
+    Table,
+    pooled_collection,
+    sequence_collection,
+)
+
+__all__ = ["BatchEmbedding", "Embedded"]
+
+
+class Embedded(NamedTuple):
+    """What the rest of the network reads.
+
+    Attributes:
+        fields_BFD: One vector a field: pooled columns, then candidates, then the
+            fields of each history.
+        dense_BM: Numbers, as in the batch.
+    """
+
+    fields_BFD: Float[Tensor, "batch fields dim"]
+    dense_BM: Float[Tensor, "batch dense"]
+
+
+@final
+class BatchEmbedding(nn.Module):
+    """Looks all ids of a batch up and pools lists and histories.
+
+    Id 0, a missing value, and id 1, an unseen one, have rows like any other id, and
+    are trained like any other: that a value is missing may tell something.
+
+    The two collections are TorchRec's, so ``DistributedModelParallel`` finds and shards
+    them wherever this module sits. What they then give arrives later and in another
+    order; nothing is assumed of it but ``keys()``, ``values()`` and indexing.
+
+    Args:
+        dim: Width of every vector.
+        pooled: Tables that no history reads, with the columns of ``Batch.pooled``.
+        sequence: Tables that some history reads, with those of ``Batch.sequence``.
+        candidates: Columns of ``Batch.sequence`` with exactly one id in a row.
+        histories: Poolings over the other columns of ``Batch.sequence``.
+        init_std: Standard deviation of the normal start.
+        device: Where tables lie: ``meta`` for ``DistributedModelParallel``, which
+            makes them, and the CPU otherwise.
+
+    Shape:
+        - batch: B rows
+        - return: ``fields_BFD`` of ``(batch, num_fields, dim)`` and the dense numbers
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        pooled: Sequence[Table],
+        sequence: Sequence[Table],
+        candidates: tuple[str, ...],
+        histories: Sequence[HistoryEmbedding],
+        init_std: float,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        self.candidates = candidates
+        self.histories = nn.ModuleList(histories)
+        self.pooled_columns = [column for table in pooled for column in table.columns]
+        self.pooled = (
+            pooled_collection(pooled, dim=dim, init_std=init_std, device=device)
+            if pooled
+            else None
+        )
+        self.sequence = (
+            sequence_collection(sequence, dim=dim, init_std=init_std, device=device)
+            if sequence
+            else None
+        )
+        events = sum(len(history.columns) for history in histories)
+        self.num_fields = len(self.pooled_columns) + len(candidates) + events
+
+    def forward(self, batch: Batch) -> Embedded:
+        # Both lookups start before either is waited for.
+        pooled = None if self.pooled is None else self.pooled(batch.pooled)
+        blocks: list[Tensor] = []
+        if self.sequence is not None:
+            blocks = self._sequences(self.sequence(batch.sequence), batch.num_rows)
+        if pooled is not None:
+            blocks.insert(0, self._in_order(pooled))
+        if not blocks:
+            blocks = [batch.dense_BM.new_empty(batch.num_rows, 0, self.dim)]
+        fields_BFD = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+        return Embedded(fields_BFD, batch.dense_BM)
+
+    def _in_order(self, pooled: KeyedTensor) -> Float[Tensor, "batch fields dim"]:
+        fields_BFD: Tensor = pooled.values().view(
+            -1, len(self.pooled_columns), self.dim
+        )
+        keys = pooled.keys()
+        if keys != self.pooled_columns:  # a sharding plan groups tables its own way
+            order = [keys.index(column) for column in self.pooled_columns]
+            return fields_BFD[:, order]
+        return fields_BFD
+
+    def _sequences(
+        self, vectors: Mapping[str, JaggedTensor], num_rows: int
+    ) -> list[Float[Tensor, "batch fields dim"]]:
+        blocks = [history(vectors) for history in self.histories]
+        if self.candidates:
+            candidates = [vectors[column].values() for column in self.candidates]
+            for column, vector_BD in zip(self.candidates, candidates, strict=True):
+                assert vector_BD.shape[0] == num_rows, f"{column}: not one id a row"
+            blocks.insert(0, torch.stack(candidates, dim=1))
+        return blocks

@@ -1,0 +1,27 @@
+"""What every tower promises."""
+
+import abc
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+__all__ = ["AbstractTower"]
+
+
+class AbstractTower(nn.Module, abc.ABC):
+    """Turns one hidden vector per task into that task's logits."""
+
+    @abc.abstractmethod
+    def forward(
+        self, h_BTH: Float[Tensor, "batch tasks hidden"]
+    ) -> tuple[Float[Tensor, "batch _"], ...]:
+        """Give ``logits_BC`` for each task; the number of logits may differ."""
+
+    @abc.abstractmethod
+    def start_at(self, logits: Sequence[Sequence[float]]) -> None:
+        """Set the last biases: what an untrained tower says of every row, on average.
+
+        Args:
+            logits: For each task, one number a logit.
+        """
