@@ -1,12 +1,19 @@
 """Where raw rows come from: files, or the simulator."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 from recsys_mtl.config._base import Spec
 
 __all__ = [
+    "MAX_ROWS_OF_A_USER",
     "ArrowSource",
     "CsvSource",
     "EntitySource",
@@ -16,6 +23,9 @@ __all__ = [
     "SimulatedEntities",
     "SimulatorSource",
 ]
+
+MAX_ROWS_OF_A_USER = 65_536
+"""Most rows that the simulator makes of a user on average: it holds them in memory."""
 
 Paths = Annotated[
     str | tuple[str, ...],
@@ -57,7 +67,7 @@ class SimulatorSource(Spec):
 
     kind: Literal["simulator"]
     rows: PositiveInt = 400_000
-    seed: int = 0
+    seed: NonNegativeInt = 0
     num_users: PositiveInt = 4_000
     num_items: PositiveInt = 2_000
     num_days: PositiveInt = 14
@@ -72,6 +82,15 @@ class SimulatorSource(Spec):
     position_bias: NonNegativeFloat = Field(
         0.5, description="loss of click logit from the first to the last position"
     )
+
+    @model_validator(mode="after")
+    def _users_fit_into_chunks(self) -> Self:
+        if self.rows > MAX_ROWS_OF_A_USER * self.num_users:
+            raise ValueError(
+                f"rows must be at most {MAX_ROWS_OF_A_USER} x num_users, got "
+                f"{self.rows} rows for {self.num_users} users"
+            )
+        return self
 
 
 FileSource = Annotated[
