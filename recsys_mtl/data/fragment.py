@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recsys_mtl.config.source import SimulatorSource
+from recsys_mtl.data.simulator import Simulator
 from recsys_mtl.errors import DataError
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ParquetFragment",
     "SimulatorFragment",
     "open_arrow",
+    "plain_schema",
 ]
 
 BATCH_ROWS = 65_536
@@ -110,7 +112,7 @@ class ParquetFragment(AbstractFragment):
             )
             try:
                 for batch in batches:
-                    yield pa.table(batch).select(self.columns)
+                    yield _plain(batch, self.columns)
             except (pa.ArrowException, OSError) as error:
                 raise DataError(
                     f"{self.path} breaks off while it is read ({error}); "
@@ -136,7 +138,7 @@ class ArrowFragment(AbstractFragment):
             reader = open_arrow(file, self.path)
             try:
                 for batch in _batches(reader):
-                    table = pa.table(batch).select(self.columns)
+                    table = _plain(batch, self.columns)
                     for start in range(0, table.num_rows, BATCH_ROWS):
                         yield table.slice(start, BATCH_ROWS)
             except (pa.ArrowException, OSError) as error:
@@ -158,15 +160,23 @@ class SimulatorFragment(AbstractFragment):
 
     @property
     def size(self) -> int | None:
-        return None
+        return Simulator(self.spec).chunk_rows(self.chunk)
 
     def read(self, bad_lines: BadLines | None = None) -> Iterator[pa.Table]:
         del bad_lines
-        from recsys_mtl.data.simulator import Simulator
-
         table = Simulator(self.spec).chunk(self.chunk).select(self.columns)
         for start in range(0, table.num_rows, BATCH_ROWS):
             yield table.slice(start, BATCH_ROWS)
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """The schema of rows as fragments hand them out: without dictionary types."""
+    return pa.schema(
+        [
+            (f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type)
+            for f in schema
+        ]
+    )
 
 
 def open_arrow(
@@ -188,6 +198,15 @@ def open_arrow(
             f"{path} is not an Arrow IPC file ({error}); name its true `kind` in the "
             "recipe, or write it anew"
         ) from error
+
+
+def _plain(batch: pa.RecordBatch, columns: tuple[str, ...]) -> pa.Table:
+    """Wanted columns, those of dictionary type as their values.
+
+    Batches have dictionaries of their own, so they would not go into one file.
+    """
+    table = pa.table(batch).select(columns)
+    return table.cast(plain_schema(table.schema))
 
 
 def _batches(

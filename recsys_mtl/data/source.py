@@ -25,7 +25,9 @@ from recsys_mtl.data.fragment import (
     ParquetFragment,
     SimulatorFragment,
     open_arrow,
+    plain_schema,
 )
+from recsys_mtl.data.simulator import Simulator
 from recsys_mtl.errors import DataError
 
 __all__ = ["BadLines", "Source", "open_source", "source_files", "source_schema"]
@@ -65,8 +67,6 @@ def open_source(
         >>> folder.cleanup()
     """
     if isinstance(spec, SimulatorSource):
-        from recsys_mtl.data.simulator import Simulator
-
         have = tuple(source_schema(spec).names)
         wanted = _checked(columns, have, "the simulator")
         return [
@@ -92,17 +92,17 @@ def source_schema(spec: Source) -> pa.Schema:
         DataError: The first file is missing, empty or of another kind.
     """
     if isinstance(spec, SimulatorSource):
-        from recsys_mtl.data.simulator import Simulator
-
-        return Simulator(spec).chunk(0).schema
+        # One row is enough to tell.
+        small = spec.model_copy(update={"rows": 1, "num_users": 1})
+        return Simulator(small).chunk(0).schema
     path = str(source_files(spec)[0])
     match spec:
         case ParquetSource():
             with _open_parquet(path) as file:
-                return file.schema_arrow.remove_metadata()
+                return plain_schema(file.schema_arrow)
         case ArrowSource():
             with pa.memory_map(path) as file:
-                return open_arrow(file, path).schema.remove_metadata()
+                return plain_schema(open_arrow(file, path).schema)
         case CsvSource():
             return pa.schema([(name, pa.string()) for name in csv_columns(spec, path)])
         case _:

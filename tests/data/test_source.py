@@ -5,7 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_mtl.config.source import ArrowSource, CsvSource, ParquetSource
+from recsys_mtl.config.source import (
+    ArrowSource,
+    CsvSource,
+    ParquetSource,
+    SimulatorSource,
+)
 from recsys_mtl.data.source import BadLines, open_source, source_files, source_schema
 from recsys_mtl.errors import DataError
 
@@ -131,6 +136,28 @@ def test_every_kind_hands_out_bounded_tables_in_order(tmp_path, kind):
     assert max(t.num_rows for t in tables) <= 65_536
     assert [int(n) for t in tables for n in t["n"].to_pylist()] == numbers
     assert all(t.column_names == ["n"] for t in tables)
+
+
+def test_simulated_rows_come_chunk_by_chunk():
+    spec = SimulatorSource(kind="simulator", rows=140_000, num_users=100, num_items=50)
+    fragments = open_source(spec, ["user_id", "is_click"])
+    tables = [t for f in fragments for t in f.read()]
+    assert len(fragments) == 3
+    assert [f.size for f in fragments] == [t.num_rows for t in tables]
+    assert sum(t.num_rows for t in tables) == 140_000
+    assert tables[0].column_names == ["user_id", "is_click"]
+    assert tables[0].schema == pa.schema(
+        [source_schema(spec).field(n) for n in ("user_id", "is_click")]
+    )
+
+
+def test_dictionary_columns_come_as_their_values(tmp_path):
+    path = tmp_path / "log.parquet"
+    pq.write_table(pa.table({"a": pa.array(["x", "y"]).dictionary_encode()}), path)
+    spec = ParquetSource(kind="parquet", path=str(path))
+    (fragment,) = open_source(spec)
+    (table,) = fragment.read()
+    assert table.schema == source_schema(spec) == pa.schema([("a", pa.string())])
 
 
 def test_parquet_fragments_are_ranges_of_row_groups_that_cover_the_file(tmp_path):
