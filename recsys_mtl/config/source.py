@@ -1,6 +1,6 @@
 """Where raw rows come from: files, or the simulator."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import (
     Field,
@@ -84,7 +84,7 @@ class SimulatorSource(Spec):
     )
 
     @model_validator(mode="after")
-    def _users_fit_into_chunks(self) -> Self:
+    def _users_fit_into_chunks(self) -> "SimulatorSource":
         if self.rows > MAX_ROWS_OF_A_USER * self.num_users:
             raise ValueError(
                 f"rows must be at most {MAX_ROWS_OF_A_USER} x num_users, got "
