@@ -29,9 +29,9 @@ def run_tasks(
         The results in the order of the tasks, each as soon as those before are there.
     """
 
-    def call(batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        results = [pickle.dumps(function(tasks[i])) for i in batch["task"].tolist()]
-        return {"result": results}
+    def call(batch: Any) -> dict[str, np.ndarray]:
+        (number,) = batch["task"].tolist()
+        return {"result": np.array([pickle.dumps(function(tasks[number]))], object)}
 
     numbers = [{"task": i} for i in range(len(tasks))]
     jobs = ray.data.from_items(numbers, override_num_blocks=max(len(tasks), 1))

@@ -18,7 +18,7 @@ from recsys_mtl.config.data import (
     TimeSplit,
 )
 from recsys_mtl.errors import DataError
-from recsys_mtl.features.hashing import stable_hash
+from recsys_mtl.features.hashing import flat, stable_hash
 
 __all__ = [
     "DROPPED",
@@ -169,7 +169,7 @@ def assign_split(
             code_B[~known_B] = DROPPED
             reasons = Counter({"no readable timestamp": int((~known_B).sum())})
         case HashSplit():
-            column = _flat(raw.column(split.column))
+            column = flat(raw.column(split.column))
             share_B = stable_hash(column, seed=split.seed) / 2.0**64
             code_B = np.full(num_rows, _TRAIN, np.int8)
             code_B[share_B < split.test + split.valid] = _VALID
@@ -178,7 +178,7 @@ def assign_split(
             code_B[missing_B] = DROPPED
             reasons = Counter({f"no value in {split.column!r}": int(missing_B.sum())})
         case ColumnSplit():
-            code_B, reasons = _by_column(split, _flat(raw.column(split.column)))
+            code_B, reasons = _by_column(split, flat(raw.column(split.column)))
         case FileSplit():
             code = _by_file(split, file_name)
             code_B = np.full(num_rows, code, np.int8)
@@ -194,14 +194,15 @@ def _by_column(split: ColumnSplit, column: pa.Array) -> tuple[np.ndarray, Counte
     names = pa.array([split.train, split.valid, split.test])
     code = pc.index_in(text, value_set=names).fill_null(DROPPED)
     code_B = code.to_numpy().astype(np.int8)
-    unknown = text.filter(pa.array(code_B == DROPPED))
-    reasons: Counter[str] = Counter()
-    for entry in unknown.value_counts().to_pylist():
-        value = entry["values"]
-        said = f"no value in {split.column!r}"
-        if value is not None:
-            said = f"{split.column} is {value!r}, which is no split"
-        reasons[said] += entry["counts"]
+    known = ", ".join(map(repr, (split.train, split.valid, split.test)))
+    missing = column.null_count
+    reasons = Counter(
+        {
+            f"no value in {split.column!r}": missing,
+            f"{split.column!r} is none of {known}": int((code_B == DROPPED).sum())
+            - missing,
+        }
+    )
     return code_B, reasons
 
 
@@ -215,9 +216,3 @@ def _by_file(split: FileSplit, file_name: str) -> int:
             "tell them apart"
         )
     return codes[0] if codes else DROPPED
-
-
-def _flat(column: pa.ChunkedArray) -> pa.Array:
-    flat = column.combine_chunks()
-    # Without rows there is no chunk to combine.
-    return pa.array([], column.type) if isinstance(flat, pa.ChunkedArray) else flat
