@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 from jaxtyping import Float
@@ -11,9 +12,13 @@ from torch import Tensor
 from torchrec import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
 
+from recsys_mtl.errors import DataError
 from recsys_mtl.features.schema import FeatureSchema, label_column
 
-__all__ = ["Batch", "pooled_keys", "sequence_keys", "to_batch"]
+__all__ = ["Batch", "EncodedRows", "pooled_keys", "sequence_keys", "to_batch"]
+
+_Ints = npt.NDArray[np.integer]
+_Floats = npt.NDArray[np.float32]
 
 
 @final
@@ -75,6 +80,140 @@ def sequence_keys(schema: FeatureSchema) -> tuple[str, ...]:
     )
 
 
+@final
+@dataclass
+class EncodedRows:
+    """Encoded columns as arrays, cheap to mix and to cut into batches.
+
+    Attributes:
+        pooled: Keys of ``Batch.pooled``.
+        sequence: Keys of ``Batch.sequence``.
+        ids: By key of a single-valued field, the ids of all rows.
+        lists: By key of a list field, its values.
+        starts: By key of a list field, where a row's values start in ``lists``.
+        lengths: By key of a list field, how many values a row has. Columns of one
+            history share these arrays.
+        dense_NM: Numbers, columns as ``schema.dense``.
+        label_NT: Labels by task; ``None`` without tasks.
+    """
+
+    pooled: tuple[str, ...]
+    sequence: tuple[str, ...]
+    ids: dict[str, _Ints]
+    lists: dict[str, _Ints]
+    starts: dict[str, _Ints]
+    lengths: dict[str, _Ints]
+    dense_NM: _Floats
+    label_NT: _Floats | None
+
+    @classmethod
+    def of(
+        cls, table: pa.Table, schema: FeatureSchema, tasks: tuple[str, ...] = ()
+    ) -> "EncodedRows":
+        """Read the columns of ``table`` that ``schema`` and ``tasks`` name."""
+        labels = tuple(label_column(task) for task in tasks)
+        rows = cls(
+            pooled=pooled_keys(schema),
+            sequence=sequence_keys(schema),
+            ids={},
+            lists={},
+            starts={},
+            lengths={},
+            dense_NM=_side_by_side(table, schema.dense),
+            label_NT=_side_by_side(table, labels) if tasks else None,
+        )
+        for key in (*rows.pooled, *rows.sequence):
+            array = _array(table, key)
+            if not pa.types.is_list(array.type):
+                rows.ids[key] = array.to_numpy()
+                continue
+            offsets = array.offsets.to_numpy()
+            rows.lists[key] = array.values.to_numpy()
+            rows.starts[key] = offsets[:-1]
+            rows.lengths[key] = np.diff(offsets)
+        for history in schema.histories:
+            rows._share_lengths(history.columns)
+        return rows
+
+    @property
+    def num_rows(self) -> int:
+        """Rows held."""
+        return len(self.dense_NM)
+
+    def permute(self, order_N: _Ints) -> None:
+        """Put row ``order_N[n]`` in place ``n``; columns are replaced one by one."""
+        for key, ids in self.ids.items():
+            self.ids[key] = ids[order_N]
+        done: dict[int, tuple[_Ints, _Ints]] = {}
+        for key, starts in self.starts.items():
+            # One permutation for all columns of a history, so that they still share.
+            known = done.get(id(starts))
+            if known is None:
+                known = done[id(starts)] = starts[order_N], self.lengths[key][order_N]
+            self.starts[key], self.lengths[key] = known
+        self.dense_NM = self.dense_NM[order_N]
+        if self.label_NT is not None:
+            self.label_NT = self.label_NT[order_N]
+
+    def batch(self, start: int, stop: int) -> Batch:
+        """Rows ``start`` to ``stop`` (exclusive) as tensors of their own."""
+        return Batch(
+            self._jagged(self.pooled, start, stop),
+            self._jagged(self.sequence, start, stop),
+            torch.from_numpy(self.dense_NM[start:stop].copy()),
+            None
+            if self.label_NT is None
+            else torch.from_numpy(self.label_NT[start:stop].copy()),
+        )
+
+    def _jagged(
+        self, keys: tuple[str, ...], start: int, stop: int
+    ) -> KeyedJaggedTensor | None:
+        if not keys:
+            return None
+        num_rows = stop - start
+        lengths_FB = np.ones((len(keys), num_rows), dtype=np.int32)
+        places: dict[int, _Ints] = {}
+        pieces: list[_Ints] = []
+        for f, key in enumerate(keys):
+            if key in self.ids:
+                pieces.append(self.ids[key][start:stop])
+                continue
+            starts = self.starts[key]
+            lengths_B = lengths_FB[f] = self.lengths[key][start:stop]
+            if id(starts) not in places:
+                places[id(starts)] = _places(starts[start:stop], lengths_B)
+            pieces.append(self.lists[key][places[id(starts)]])
+        sizes = [len(piece) for piece in pieces]
+        values_N = np.empty(sum(sizes), dtype=np.int64)
+        place = 0
+        for piece, size in zip(pieces, sizes, strict=True):
+            values_N[place : place + size] = piece
+            place += size
+        return KeyedJaggedTensor(
+            keys=list(keys),
+            values=torch.from_numpy(values_N),
+            lengths=torch.from_numpy(lengths_FB.reshape(-1)),
+            stride=num_rows,
+            length_per_key=sizes,
+        )
+
+    def _share_lengths(self, columns: tuple[str, ...]) -> None:
+        first, *others = columns
+        for other in others:
+            if not np.array_equal(self.lengths[first], self.lengths[other]):
+                row = np.flatnonzero(self.lengths[first] != self.lengths[other])[0]
+                raise DataError(
+                    f"columns {first!r} and {other!r} of one history must have "
+                    f"equally long lists, got {self.lengths[first][row]} and "
+                    f"{self.lengths[other][row]} in row {row} read; rebuild the "
+                    "feature tables"
+                )
+            if np.array_equal(self.starts[first], self.starts[other]):
+                self.starts[other] = self.starts[first]
+                self.lengths[other] = self.lengths[first]
+
+
 def to_batch(
     table: pa.Table, schema: FeatureSchema, tasks: tuple[str, ...] = ()
 ) -> Batch:
@@ -85,43 +224,34 @@ def to_batch(
         schema: What the columns mean.
         tasks: Tasks whose labels to read; none when scoring.
     """
-    num_rows = table.num_rows
-    dense_BM = np.empty((num_rows, len(schema.dense)), dtype=np.float32)
-    for m, name in enumerate(schema.dense):
-        dense_BM[:, m] = table.column(name).to_numpy()
-    label_BT = None
-    if tasks:
-        label_BT = np.empty((num_rows, len(tasks)), dtype=np.float32)
-        for t, task in enumerate(tasks):
-            # A null becomes NaN here: that is how a batch says "no label".
-            label_BT[:, t] = table.column(label_column(task)).to_numpy()
-    return Batch(
-        _jagged(table, pooled_keys(schema)),
-        _jagged(table, sequence_keys(schema)),
-        torch.from_numpy(dense_BM),
-        None if label_BT is None else torch.from_numpy(label_BT),
+    rows = EncodedRows.of(table, schema, tasks)
+    return rows.batch(0, rows.num_rows)
+
+
+def _array(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    # No rows, no chunk to combine.
+    return (
+        pa.concat_arrays(column.chunks)
+        if column.num_chunks
+        else pa.array([], type=column.type)
     )
 
 
-def _jagged(table: pa.Table, keys: tuple[str, ...]) -> KeyedJaggedTensor | None:
-    if not keys:
-        return None
-    values: list[np.ndarray] = []
-    lengths: list[np.ndarray] = []
-    ones_B = np.ones(table.num_rows, dtype=np.int32)
-    for key in keys:
-        column = table.column(key).combine_chunks()
-        if isinstance(column, pa.ChunkedArray):  # no rows: no chunk to combine
-            column = pa.array([], type=column.type)
-        if pa.types.is_list(column.type):
-            offsets = column.offsets.to_numpy()
-            values.append(column.values.to_numpy()[offsets[0] : offsets[-1]])
-            lengths.append(np.diff(offsets).astype(np.int32, copy=False))
-        else:
-            values.append(column.to_numpy())
-            lengths.append(ones_B)
-    return KeyedJaggedTensor(
-        keys=list(keys),
-        values=torch.from_numpy(np.concatenate(values).astype(np.int64)),
-        lengths=torch.from_numpy(np.concatenate(lengths)),
-    )
+def _side_by_side(table: pa.Table, names: tuple[str, ...]) -> _Floats:
+    """Columns as one matrix; a null label becomes NaN, which says "no label"."""
+    matrix = np.empty((table.num_rows, len(names)), dtype=np.float32)
+    for place, name in enumerate(names):
+        matrix[:, place] = _array(table, name).to_numpy(zero_copy_only=False)
+    return matrix
+
+
+def _places(starts_B: _Ints, lengths_B: _Ints) -> _Ints:
+    """Places of all values of ragged rows, row after row."""
+    ends_B = np.cumsum(lengths_B, dtype=np.int64)
+    total = int(ends_B[-1]) if len(ends_B) else 0
+    shift_B: _Ints = starts_B - (ends_B - lengths_B)
+    places_N: _Ints = np.arange(total) + np.repeat(shift_B, lengths_B)
+    return places_N
