@@ -1,0 +1,63 @@
+"""What a ranker says of itself."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+__all__ = ["InputColumn", "ModelCard", "ModelList", "TaskCard"]
+
+
+class InputColumn(Struct, frozen=True):
+    """A raw column that a request may give.
+
+    Attributes:
+        name: As in the recipe; of histories, ``<history>.<raw column>``.
+        type: What its values are.
+        origin: Whose it is: the user's, the item's, or the impression's (context).
+        role: Why it is read: a key to look things up by, the time of the impression, a
+            feature, or events of a history.
+        unit: Of times; null otherwise.
+    """
+
+    name: str
+    type: str
+    origin: Literal["context", "user", "item"]
+    role: Literal["key", "timestamp", "feature", "history"]
+    unit: str | None = None
+
+
+class TaskCard(Struct, frozen=True):
+    """A task: ``binary`` predicts a probability, ``value`` an amount."""
+
+    name: str
+    kind: str
+
+
+class ModelCard(Struct, frozen=True):
+    """A served model.
+
+    Attributes:
+        name: To ask for it by.
+        version: Changes whenever the bundle does.
+        created: When the bundle was written, ISO 8601.
+        description: The recipe's.
+        tasks: In the order of the recipe.
+        score: Kind and weights of the number that items are sorted by.
+        signature: What a request may give.
+        metrics: By task, as the evaluation found them.
+    """
+
+    name: str
+    version: str
+    created: str
+    description: str
+    tasks: list[TaskCard]
+    score: dict[str, str | dict[str, float]]
+    signature: list[InputColumn]
+    metrics: dict[str, dict[str, float | None]]
+
+
+class ModelList(Struct, frozen=True):
+    """All served models; the first answers requests that name none."""
+
+    models: list[ModelCard]

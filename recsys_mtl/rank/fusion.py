@@ -1,0 +1,53 @@
+"""One number to sort by."""
+
+from typing import assert_never
+
+import numpy as np
+from jaxtyping import Float
+
+from recsys_mtl.config.score import ProductScore, ScoreSpec, SumScore
+
+__all__ = ["FLOOR", "fuse"]
+
+FLOOR = 1e-12
+"""Least prediction that a product reads, so that its logarithm is finite."""
+
+
+def fuse(
+    spec: ScoreSpec,
+    prediction_BT: Float[np.ndarray, "batch tasks"],
+    tasks: tuple[str, ...],
+) -> Float[np.ndarray, " batch"]:
+    r"""Compute :math:`\sum_t w_t p_t` or :math:`\prod_t p_t^{w_t}` for every row.
+
+    Args:
+        spec: Kind and weights; tasks it does not name count for nothing.
+        prediction_BT: Predictions by row and task.
+        tasks: Names of the columns of ``prediction_BT``.
+
+    Shape:
+        - prediction_BT: ``(batch, tasks)``
+        - return: ``(batch,)``, float64
+
+    Example:
+        >>> spec = SumScore(weights={"click": 1.0, "order": 10.0})
+        >>> fuse(spec, np.array([[0.5, 0.25]]), ("click", "order"))
+        array([3.])
+    """
+    # Each row is summed by itself, in one order: a matrix product may sum rows of a
+    # large batch in another order than rows of a small one.
+    score_B = np.zeros(prediction_BT.shape[0], dtype=np.float64)
+    match spec:
+        case SumScore(weights=weights):
+            for task, weight in weights.items():
+                score_B += weight * prediction_BT[:, tasks.index(task)]
+            return score_B
+        case ProductScore(weights=weights):
+            for task, weight in weights.items():
+                prediction_B = np.asarray(
+                    prediction_BT[:, tasks.index(task)], dtype=np.float64
+                )
+                score_B += weight * np.log(np.maximum(prediction_B, FLOOR))
+            return np.asarray(np.exp(score_B))
+        case _:
+            assert_never(spec)

@@ -1,0 +1,335 @@
+"""Requests -> one raw table: every cell typed by the signature, or refused by path."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, assert_never, cast, final
+
+import pyarrow as pa
+
+from recsys_mtl.config.data import KeysSpec, TimestampSpec
+from recsys_mtl.errors import RequestError
+from recsys_mtl.features.time import to_micros
+from recsys_mtl.rank.card import InputColumn
+from recsys_mtl.rank.column import ColumnType, unknown_name, whole_column
+from recsys_mtl.rank.request import ItemInput, RankRequest, ScoreRequest, UserInput
+
+__all__ = ["RawRequest", "RequestReader", "raw_time"]
+
+
+@final
+@dataclass(frozen=True)
+class RawRequest:
+    """A request as a raw table.
+
+    Attributes:
+        table: One row a candidate or given row.
+        timestamp: The time taken where the request has none of its own, or the
+            context's; null where rows have their own or the model knows no time.
+        timed_by_request: Whether the request said when; null if there is no time.
+    """
+
+    table: pa.Table
+    timestamp: int | float | str | None
+    timed_by_request: bool | None
+
+
+@final
+class RequestReader:
+    """Checks requests against a signature and lays them out as raw tables.
+
+    Args:
+        columns: What a request may give.
+        keys: Names of the key columns.
+        timestamp: Column and unit of the time, if the model knows any.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[InputColumn],
+        keys: KeysSpec,
+        timestamp: TimestampSpec | None,
+    ) -> None:
+        self._columns = {column.name: column for column in columns}
+        self._keys = keys
+        self._timestamp = timestamp
+
+    def candidates(self, request: RankRequest) -> list[ItemInput]:
+        """Give the candidates, however they were written.
+
+        Raises:
+            RequestError: There are none, or both ways were used.
+        """
+        if (request.items is None) == (request.item_ids is None):
+            raise RequestError("items", "give either `items` or `item_ids`")
+        if request.items is not None:
+            return request.items
+        return [ItemInput(id=item_id) for item_id in request.item_ids or ()]
+
+    def ranking(self, request: RankRequest, now_us: int) -> RawRequest:
+        """Lay out a rank request: a row for every candidate.
+
+        Raises:
+            RequestError: Something does not fit the signature.
+        """
+        items = self.candidates(request)
+        columns: dict[str, pa.Array] = {}
+        for name, value in request.context.items():
+            field = f"context.{name}"
+            self._expect(field, name, ("context",), ("feature", "timestamp"))
+            columns[name] = self._constant(name, value, field, len(items))
+        for name, value in request.user.features.items():
+            field = f"user.features.{name}"
+            self._expect(field, name, ("user",), ("feature",))
+            columns[name] = self._constant(name, value, field, len(items))
+        columns |= self._item_columns(items, request)
+        columns |= self._history_columns(request.user, len(items))
+        # Keys last: a key that is a feature too is given by its id.
+        if self._keys.user is not None:
+            name = self._keys.user
+            columns[name] = self._constant(name, request.user.id, "user.id", len(items))
+        if self._keys.item is not None:
+            field = "items[{}].id" if request.items is not None else "item_ids[{}]"
+            columns[self._keys.item] = self._typed(
+                self._keys.item, [item.id for item in items], field.format
+            )
+        return self._timed(columns, len(items), now_us, "context.{name}")
+
+    def rows(self, request: ScoreRequest, now_us: int) -> RawRequest:
+        """Lay out a score request.
+
+        Raises:
+            RequestError: Something does not fit the signature.
+        """
+        if (request.rows is None) == (request.columns is None):
+            raise RequestError("rows", "give either `rows` or `columns`")
+        if request.rows is not None:
+            # Every name once, in the order in which rows bring them up.
+            names = dict.fromkeys(name for row in request.rows for name in row)
+            cells = {name: [row.get(name) for row in request.rows] for name in names}
+            field, num_rows = "rows[{i}].{name}", len(request.rows)
+        else:
+            cells = request.columns or {}
+            lengths = {name: len(column) for name, column in cells.items()}
+            field, num_rows = "columns.{name}[{i}]", max(lengths.values(), default=0)
+            for name, length in lengths.items():
+                if length != num_rows:
+                    raise RequestError(
+                        f"columns.{name}",
+                        f"must have {num_rows} values like the longest column, got "
+                        f"{length}",
+                    )
+        columns: dict[str, pa.Array] = {}
+        for name, column in cells.items():
+            path = _at(field, name)
+            if name not in self._columns:
+                holder = path(next((i for i, c in enumerate(column) if c), 0))
+                raise unknown_name(holder, name, self._columns)
+            columns[name] = self._typed(name, column, path)
+        self._even_histories(columns, lambda name, i: _at(field, name)(i))
+        return self._timed(columns, num_rows, now_us, field.replace("{i}", "0"))
+
+    def _expect(
+        self, field: str, name: str, origins: tuple[str, ...], roles: tuple[str, ...]
+    ) -> None:
+        """Refuse a name that does not belong in this part of a rank request."""
+        column = self._columns.get(name)
+        if column is None:
+            allowed = [
+                c.name
+                for c in self._columns.values()
+                if c.origin in origins and c.role in roles
+            ]
+            raise unknown_name(field, name, allowed)
+        if column.role not in roles or column.origin not in origins:
+            raise RequestError(field, f"belongs elsewhere; {_PLACES[_place(column)]}")
+
+    def _typed(
+        self, name: str, cells: Sequence[Any], path: Callable[[int], str]
+    ) -> pa.Array:
+        column = self._columns[name]
+        if column.role == "timestamp":
+            assert self._timestamp is not None
+            return _times(cells, self._timestamp, path)
+        if column.role == "history" and column.unit is not None:
+            return self._history_times(cells, path)
+        return whole_column(cells, cast(ColumnType, column.type), path)
+
+    def _constant(self, name: str, value: Any, field: str, num_rows: int) -> pa.Array:
+        cell = self._typed(name, [value], lambda _: field)
+        return pa.repeat(cell[0], num_rows) if num_rows else cell[:0]
+
+    def _item_columns(
+        self, items: Sequence[ItemInput], request: RankRequest
+    ) -> dict[str, pa.Array]:
+        columns = {}
+        names = dict.fromkeys(name for item in items for name in item.features)
+        for name in names:
+            path = _at("items[{i}].features.{name}", name)
+            first = next(i for i, item in enumerate(items) if name in item.features)
+            self._expect(path(first), name, ("item", "context"), ("feature",))
+            left_out = request.context.get(name)
+            cells = [item.features.get(name, left_out) for item in items]
+            columns[name] = self._typed(name, cells, path)
+        return columns
+
+    def _history_columns(self, user: UserInput, num_rows: int) -> dict[str, pa.Array]:
+        columns = {}
+        for history, lists in user.histories.items():
+            known = [
+                name.removeprefix(f"{history}.")
+                for name, column in self._columns.items()
+                if column.role == "history" and name.startswith(f"{history}.")
+            ]
+            if not known:
+                names = {
+                    name.split(".")[0]
+                    for name, column in self._columns.items()
+                    if column.role == "history"
+                }
+                raise unknown_name(f"user.histories.{history}", history, names)
+            if "time" not in lists:
+                raise RequestError(
+                    f"user.histories.{history}.time", "must tell when each event was"
+                )
+            for name, events in lists.items():
+                field = f"user.histories.{history}.{name}"
+                if name not in known:
+                    raise unknown_name(field, name, known)
+                columns[f"{history}.{name}"] = self._constant(
+                    f"{history}.{name}", events, field, num_rows
+                )
+        self._even_histories(columns, lambda name, _: f"user.histories.{name}")
+        return columns
+
+    def _even_histories(
+        self, columns: Mapping[str, pa.Array], path: Callable[[str, int], str]
+    ) -> None:
+        """Refuse events of which some columns tell more than others."""
+        for name, column in columns.items():
+            if self._columns[name].role != "history":
+                continue
+            times = columns.get(f"{name.split('.')[0]}.time")
+            if times is None:
+                raise RequestError(
+                    path(name, 0),
+                    f"needs {name.split('.')[0]}.time, which tells when each event was",
+                )
+            for i, (mine, wanted) in enumerate(
+                zip(_lengths(column), _lengths(times), strict=True)
+            ):
+                if mine != wanted:
+                    raise RequestError(
+                        path(name, i),
+                        f"must have {wanted} events like its list of times, got {mine}",
+                    )
+
+    def _history_times(
+        self, cells: Sequence[Any], path: Callable[[int], str]
+    ) -> pa.Array:
+        """Turn lists of raw times into lists of microseconds."""
+        assert self._timestamp is not None
+        lists = []
+        for i, cell in enumerate(cells):
+            if cell is not None and not isinstance(cell, list):
+                raise RequestError(path(i), "must be a list of times")
+            if cell is None:
+                lists.append(None)
+                continue
+            inside = _inside(path(i))
+            raw = _times(cell, self._timestamp, inside)
+            micros = to_micros(raw, self._timestamp).to_pylist()
+            for j, time in enumerate(micros):
+                if time is None:
+                    raise RequestError(inside(j), "must be a time, got null")
+                if j and time < micros[j - 1]:
+                    raise RequestError(inside(j), "must not be before the event before")
+            lists.append(micros)
+        return pa.array(lists, type=pa.list_(pa.int64()))
+
+    def _timed(
+        self, columns: dict[str, pa.Array], num_rows: int, now_us: int, field: str
+    ) -> RawRequest:
+        if not columns:  # a table of no columns cannot say how many rows it has
+            columns = {"": pa.nulls(num_rows)}
+        spec = self._timestamp
+        if spec is None:
+            return RawRequest(pa.table(columns), None, None)
+        given = columns.get(spec.column)
+        if given is None:
+            now = raw_time(now_us, spec)
+            times = _times([now] * num_rows, spec, lambda _: field)
+            return RawRequest(pa.table(columns | {spec.column: times}), now, False)
+        # All rows of a rank request have one time; those of a score request each own.
+        constant = (
+            given[0].as_py() if field.startswith("context") and num_rows else None
+        )
+        return RawRequest(pa.table(columns), constant, True)
+
+
+def raw_time(micros: int, spec: TimestampSpec) -> int | str:
+    """Write a time as the raw column does.
+
+    Args:
+        micros: Microseconds since 1970, UTC.
+        spec: Unit of the raw column.
+
+    Example:
+        >>> raw_time(1_500_000, TimestampSpec(column="at", unit="ms"))
+        1500
+    """
+    match spec.unit:
+        case "s":
+            return micros // 1_000_000
+        case "ms":
+            return micros // 1_000
+        case "us":
+            return micros
+        case "ns":
+            return micros * 1_000
+        case "iso8601":
+            return datetime.fromtimestamp(micros / 1e6, tz=UTC).isoformat()
+        case _:
+            assert_never(spec.unit)
+
+
+def _times(
+    cells: Sequence[Any], spec: TimestampSpec, path: Callable[[int], str]
+) -> pa.Array:
+    """Type raw times, and see that each can be read."""
+    kind: ColumnType = "string" if spec.unit == "iso8601" else "int"
+    raw = whole_column(cells, kind, path)
+    for i, (cell, micros) in enumerate(
+        zip(cells, to_micros(raw, spec).to_pylist(), strict=True)
+    ):
+        if micros is None and cell is not None:
+            wanted = "ISO 8601" if spec.unit == "iso8601" else f"a time in {spec.unit}"
+            raise RequestError(path(i), f"must be {wanted}, got {cell!r}"[:200])
+    return raw
+
+
+def _at(field: str, name: str) -> Callable[[int], str]:
+    # Not str.format on the name: a name may hold braces.
+    before, _, after = field.replace("{name}", name.replace("{i}", "")).partition("{i}")
+    return lambda i: f"{before}{i}{after}"
+
+
+def _inside(path: str) -> Callable[[int], str]:
+    return lambda j: f"{path}[{j}]"
+
+
+def _lengths(lists: pa.Array) -> list[int]:
+    return [len(events) if events is not None else 0 for events in lists.to_pylist()]
+
+
+def _place(column: InputColumn) -> str:
+    return column.role if column.role in ("key", "history") else column.origin
+
+
+_PLACES = {
+    "user": "it is a column of the user: put it into user.features",
+    "item": "it is a column of the item: put it into items[].features",
+    "context": "it is a column of the impression: put it into context",
+    "key": "it is a key: give it as `id`",
+    "history": "it is part of a history: put it into user.histories",
+}

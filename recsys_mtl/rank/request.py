@@ -1,0 +1,188 @@
+"""What a caller may ask, and what is answered: the wire format as types."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+__all__ = [
+    "Cell",
+    "Id",
+    "ItemInput",
+    "RankRequest",
+    "RankResponse",
+    "RankedItem",
+    "ScoreRequest",
+    "ScoreResponse",
+    "UnknownIds",
+    "UnknownRows",
+    "UserInput",
+]
+
+Id = int | str | None
+"""A user or an item; null where it has no id."""
+
+# ``Any`` leaves the check of a cell to the bundle's signature, which knows the column's
+# type and can name the column; the decoder knows neither.
+Cell = Annotated[
+    Any,
+    Meta(
+        extra_json_schema={
+            "description": "a value of the column's type; null where missing",
+            "anyOf": [
+                {"type": "integer"},
+                {"type": "number"},
+                {"type": "string"},
+                {"type": "array", "items": {"type": ["integer", "number", "string"]}},
+                {"type": "null"},
+            ],
+        }
+    ),
+]
+"""One raw value."""
+
+
+class _Input(Struct, frozen=True, forbid_unknown_fields=True):
+    """Closed to names it does not know."""
+
+
+class UserInput(_Input, frozen=True):
+    """Who is ranked for.
+
+    Attributes:
+        id: Looked up in the bundle's users; may be left out.
+        features: Raw columns of the user; each wins over the looked-up one.
+        histories: By history, lists of equal length: ``time`` in the unit of the
+            timestamp and any of the history's raw columns, one entry an event. A given
+            history stands in for the looked-up one.
+    """
+
+    id: Id = None
+    features: dict[str, Cell] = {}
+    histories: dict[str, dict[str, list[Cell]]] = {}
+
+
+class ItemInput(_Input, frozen=True):
+    """One candidate.
+
+    Attributes:
+        id: Looked up in the bundle's items; may be left out.
+        features: Raw columns of the item, or of the impression where they differ from
+            item to item; each wins over the looked-up one and over the context.
+    """
+
+    id: Id = None
+    features: dict[str, Cell] = {}
+
+
+class RankRequest(_Input, frozen=True):
+    """Order candidates for one user.
+
+    Attributes:
+        request_id: Comes back in the response; made by the server if left out.
+        model: Name of a served model; the server's first if left out.
+        user: Who is ranked for.
+        context: Raw columns of the impression, the timestamp among them under its own
+            name and in its own unit.
+        items: Candidates with features; either this or ``item_ids``.
+        item_ids: Candidates by id only.
+        top_k: Length of the answer; all candidates if left out.
+        tasks: Whose predictions to tell; all if left out. The score is unaffected.
+    """
+
+    request_id: str | None = None
+    model: str | None = None
+    user: UserInput = UserInput()
+    context: dict[str, Cell] = {}
+    items: list[ItemInput] | None = None
+    item_ids: list[Id] | None = None
+    top_k: Annotated[int, Meta(ge=1)] | None = None
+    tasks: list[str] | None = None
+
+
+class ScoreRequest(_Input, frozen=True):
+    """Score rows, in the order given.
+
+    Columns are raw columns by name: keys, timestamp, features, and of histories
+    ``<history>.time`` and ``<history>.<raw column>`` as lists.
+
+    Attributes:
+        request_id: Comes back in the response; made by the server if left out.
+        model: Name of a served model; the server's first if left out.
+        rows: One object a row; either this or ``columns``.
+        columns: One list a column, all of one length.
+        tasks: Whose predictions to tell; all if left out. The score is unaffected.
+    """
+
+    request_id: str | None = None
+    model: str | None = None
+    rows: list[dict[str, Cell]] | None = None
+    columns: dict[str, list[Cell]] | None = None
+    tasks: list[str] | None = None
+
+
+class RankedItem(Struct, frozen=True):
+    """A candidate with its prediction a task and the score it is sorted by."""
+
+    id: Id
+    score: float
+    predictions: dict[str, float]
+
+
+class UnknownIds(Struct, frozen=True):
+    """Ids that the bundle does not know; they were scored with defaults."""
+
+    user: bool
+    items: list[Id]
+
+
+class UnknownRows(Struct, frozen=True):
+    """Numbers of rows, from 0, whose user or item the bundle does not know."""
+
+    users: list[int]
+    items: list[int]
+
+
+class RankResponse(Struct, frozen=True):
+    """Candidates, best first; those of equal score in the order of the request.
+
+    Attributes:
+        request_id: Of the request.
+        model: Which model answered.
+        version: Of the model.
+        items: Candidates, best first.
+        unknown: Which ids were scored with defaults.
+        timestamp: When the impression was taken to happen, as a raw value.
+        timestamp_from: Who said so; null if the model knows no time.
+    """
+
+    request_id: str | None
+    model: str
+    version: str
+    items: list[RankedItem]
+    unknown: UnknownIds
+    timestamp: int | float | str | None
+    timestamp_from: Literal["request", "server"] | None
+
+
+class ScoreResponse(Struct, frozen=True):
+    """One number a row and task, and one score a row, in the order of the request.
+
+    Attributes:
+        request_id: Of the request.
+        model: Which model answered.
+        version: Of the model.
+        predictions: By task.
+        score: One number a row to sort by.
+        unknown: Which rows were scored with defaults.
+        timestamp: Taken for all rows where the request had no column of times.
+        timestamp_from: Who said when; null if the model knows no time.
+    """
+
+    request_id: str | None
+    model: str
+    version: str
+    predictions: dict[str, list[float]]
+    score: list[float]
+    unknown: UnknownRows
+    timestamp: int | float | str | None
+    timestamp_from: Literal["request", "server"] | None

@@ -1,0 +1,102 @@
+"""The bytes of a request -> a typed request, or the reason why not."""
+
+import json
+import math
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from serving.fault import HttpFault
+
+__all__ = ["decode", "read_body"]
+
+T = TypeVar("T")
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Read at most ``limit`` bytes.
+
+    Raises:
+        HttpFault: 413 as soon as more arrive, whatever the headers say.
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise HttpFault(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                "too_large",
+                f"the body must be at most {limit:,} bytes; send fewer items a "
+                "request, or raise max_body_bytes of the server",
+            )
+        parts.append(part)
+    return b"".join(parts)
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """Read JSON into the decoder's type.
+
+    Raises:
+        HttpFault: 400 for what is no JSON; 422 for JSON of another shape, naming the
+            field.
+    """
+    try:
+        return decoder.decode(body)
+    except (msgspec.ValidationError, msgspec.DecodeError) as fault:
+        _refuse_infinite_numbers(body)
+        if not isinstance(fault, msgspec.ValidationError):
+            raise _malformed(str(fault)) from fault
+        message, _, path = str(fault).partition(" - at `$")
+        raise HttpFault(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid",
+            message,
+            path.rstrip("`").lstrip(".") or None,
+        ) from fault
+    except UnicodeDecodeError as fault:
+        raise _malformed(f"it is no UTF-8: {fault.reason}") from fault
+    except RecursionError as fault:
+        raise _malformed("it is nested too deeply") from fault
+
+
+def _malformed(reason: str) -> HttpFault:
+    return HttpFault(
+        HTTPStatus.BAD_REQUEST, "malformed_json", f"the body is no JSON: {reason}"
+    )
+
+
+def _refuse_infinite_numbers(body: bytes) -> None:
+    """Name the field of a NaN or infinity, which JSON does not have but Python writes.
+
+    Only for bodies that were refused already: the decoder cannot tell where it was.
+    """
+    try:
+        loose = json.loads(body)
+    except (ValueError, RecursionError):
+        return
+    for path, value in _numbers(loose, ""):
+        if not math.isfinite(value):
+            raise HttpFault(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "invalid",
+                f"must be a finite number, got {value}; leave it out or send null "
+                "where a value is missing",
+                # Python's decoder lets half a surrogate pair through.
+                path.lstrip(".").encode("utf-8", "replace").decode(),
+            )
+
+
+def _numbers(value: Any, path: str) -> Iterator[tuple[str, float]]:
+    todo = [(path, value)]
+    while todo:
+        path, value = todo.pop()
+        if isinstance(value, float):
+            yield path, value
+        elif isinstance(value, dict):
+            todo += [(f"{path}.{key}", part) for key, part in value.items()]
+        elif isinstance(value, list):
+            todo += [(f"{path}[{i}]", part) for i, part in enumerate(value)]

@@ -1,0 +1,56 @@
+"""What goes wrong with a request, as the JSON that the caller sees."""
+
+from http import HTTPStatus
+
+import msgspec
+from msgspec import Struct
+from starlette.responses import Response
+
+__all__ = ["ErrorBody", "ErrorDetail", "HttpFault", "error_response", "json_response"]
+
+
+class ErrorDetail(Struct, frozen=True):
+    """One refusal.
+
+    Attributes:
+        code: For programs: ``malformed_json``, ``not_found``, ``method_not_allowed``,
+            ``too_large``, ``invalid``, ``not_ready`` or ``internal``.
+        message: For people: what must hold, what was got, what to do.
+        field: Path of the field inside the request; null where it is about none.
+    """
+
+    code: str
+    message: str
+    field: str | None = None
+
+
+class ErrorBody(Struct, frozen=True):
+    """Body of every response that is no success."""
+
+    error: ErrorDetail
+
+
+class HttpFault(Exception):
+    """A request that gets ``status``."""
+
+    def __init__(
+        self, status: HTTPStatus, code: str, message: str, field: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.field = field
+
+
+def error_response(fault: HttpFault) -> Response:
+    """Tell the caller of ``fault``."""
+    body = ErrorBody(ErrorDetail(fault.code, fault.message, fault.field))
+    return json_response(body, fault.status)
+
+
+def json_response(body: Struct, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """Encode ``body``."""
+    return Response(
+        msgspec.json.encode(body), status_code=status, media_type="application/json"
+    )

