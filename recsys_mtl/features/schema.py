@@ -20,6 +20,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from recsys_mtl.features.cast import RawType
+
 __all__ = [
     "GAP",
     "MISSING",
@@ -117,13 +119,16 @@ class RawColumn(Artifact):
 
     Attributes:
         name: As in the recipe; for a history's events ``<history>.<raw column>``.
-        type: What values become: whole numbers, text, real numbers, or lists of text.
+        type: What values become: whole numbers, text, real numbers, or lists of them.
         origin: The table that has it; ``context`` is the impression itself.
+        history_only: Whether only histories read it, of rows that are past: no request
+            gives it.
     """
 
     name: str
-    type: Literal["int", "string", "float", "string_list", "int_list"]
+    type: RawType
     origin: Literal["context", "user", "item"]
+    history_only: bool = False
 
 
 def label_column(task: str) -> str:

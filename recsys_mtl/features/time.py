@@ -21,7 +21,9 @@ _MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 
 def to_micros(array: pa.Array | pa.ChunkedArray, spec: TimestampSpec) -> pa.Array:
-    """Read timestamps as whole microseconds since 1970 (UTC), rounded down.
+    """Read timestamps as whole microseconds since 1970 (UTC).
+
+    Nanoseconds are rounded down, fractions of a unit to the nearest microsecond.
 
     Columns that are timestamps or dates already bring their own unit; ``spec.unit``
     is for numbers and text. Text of unit ``iso8601`` without an offset is UTC.
@@ -69,7 +71,7 @@ def _number(column: pa.Array, unit: Literal["s", "ms", "us", "ns"]) -> pa.Array:
         return pa.array(values, mask=_nulls(whole.array))
     real = cast_column(column, "float").array
     factor_real = 1e-3 if unit == "ns" else float(_MICROS[unit])
-    micros = np.floor(real.fill_null(0.0).to_numpy(zero_copy_only=False) * factor_real)
+    micros = np.rint(real.fill_null(0.0).to_numpy(zero_copy_only=False) * factor_real)
     far = np.clip(micros, -9e18, 9e18).astype(np.int64)
     return pa.array(far, mask=_nulls(real))
 
