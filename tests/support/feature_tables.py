@@ -53,7 +53,7 @@ def encoded_table(rows: int, seed: int) -> pa.Table:
 def write_tables(
     folder: Path, *, rows: int = 600, parts: int = 2, group_rows: int = 64
 ) -> Path:
-    """Write a feature-table folder with ``rows`` training rows and half for the rest."""
+    """Write ``rows`` training rows, and half as many to validate and to test."""
     for seed, (split, size) in enumerate(
         [("train", rows), ("valid", rows // 2), ("test", rows // 2)]
     ):
