@@ -10,11 +10,11 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from recsys_mtl.config.task import BinaryTask, ValueTask
 from recsys_mtl.errors import ConfigError, DataError
+from recsys_mtl.evaluate.auc import grouped_auc
+from recsys_mtl.evaluate.calibration import calibration_table
 from recsys_mtl.evaluate.metric import (
     binary_metrics,
-    calibration_table,
     evaluate_tasks,
-    grouped_auc,
     higher_is_better,
     value_metrics,
 )
