@@ -1,0 +1,102 @@
+"""Measure a trained network on feature tables, and keep its predictions."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from recsys_mtl.export.bundle import load_bundle
+
+from recsys_mtl.config.recipe import Recipe
+from recsys_mtl.data.reader import FeatureReader
+from recsys_mtl.evaluate.metric import evaluate_tasks
+from recsys_mtl.model.network import Network
+from recsys_mtl.progress import OnProgress, Progress, silent
+from recsys_mtl.train.predict import predict
+
+__all__ = ["evaluate_bundle", "evaluate_network", "read_predictions"]
+
+Metrics = dict[str, dict[str, float]]
+
+_BATCH_SIZE = 4_096
+"""Bounds memory; predictions do not depend on it."""
+
+
+def evaluate_bundle(
+    bundle: Path,
+    tables: Path,
+    split: str = "test",
+    *,
+    predictions: Path | None = None,
+    on_progress: OnProgress = silent,
+) -> Metrics:
+    """Measure a bundle again.
+
+    Args:
+        bundle: Folder that ``write_bundle`` wrote.
+        tables: Feature tables made with the bundle's encoders.
+        split: ``train``, ``valid`` or ``test``.
+        predictions: Parquet file to write labels and predictions to.
+        on_progress: Told of rows.
+
+    Raises:
+        ArtifactError: The bundle or the tables cannot be used.
+    """
+    loaded = load_bundle(bundle)
+    return evaluate_network(
+        loaded.network,
+        loaded.recipe,
+        tables,
+        split,
+        predictions=predictions,
+        on_progress=on_progress,
+    )
+
+
+def evaluate_network(
+    network: Network,
+    recipe: Recipe,
+    tables: Path,
+    split: str,
+    *,
+    predictions: Path | None = None,
+    on_progress: OnProgress = silent,
+) -> Metrics:
+    """Predict a split and compare with its labels; arguments as ``evaluate_bundle``."""
+    names = tuple(task.name for task in recipe.tasks)
+    reader = FeatureReader(tables, split, batch_size=_BATCH_SIZE, tasks=names)
+    on_progress(Progress("evaluate", 0, reader.num_rows))
+    prediction_BT, label_BT = predict(network, reader)
+    metrics = evaluate_tasks(recipe.tasks, label_BT, prediction_BT, reader.users())
+    if predictions is not None:
+        table = _keys(tables / split)
+        for t, name in enumerate(names):
+            label = pa.array(label_BT[:, t], from_pandas=True)  # NaN: no label
+            table = table.append_column(f"label.{name}", label)
+            table = table.append_column(
+                f"prediction.{name}", pa.array(prediction_BT[:, t])
+            )
+        predictions.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, predictions)
+    on_progress(Progress("evaluate", reader.num_rows, reader.num_rows))
+    return metrics
+
+
+def read_predictions(path: Path, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
+    """Read back predictions and labels, by row and task."""
+    table = pq.read_table(path)
+
+    def columns(kind: str) -> np.ndarray:
+        names = [f"{kind}.{task.name}" for task in recipe.tasks]
+        return np.stack([table.column(name).to_numpy() for name in names], axis=1)
+
+    return columns("prediction"), columns("label")
+
+
+def _keys(split: Path) -> pa.Table:
+    """Who saw what when, row by row in file order."""
+    parts = []
+    for path in sorted(split.glob("part-*.parquet")):
+        names = [n for n in pq.read_schema(path).names if n.startswith("key.")]
+        parts.append(pq.read_table(path, columns=names))
+    return pa.concat_tables(parts)

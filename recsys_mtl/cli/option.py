@@ -1,0 +1,74 @@
+"""Options that several commands share, and where they write."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from recsys_mtl.console import configure_logging
+
+__all__ = [
+    "STDERR",
+    "STDOUT",
+    "BundleArgument",
+    "Overrides",
+    "RecipeArgument",
+    "TablesOption",
+    "Verbose",
+    "WorkersOption",
+    "is_verbose",
+]
+
+STDOUT = Console()
+"""Results."""
+
+STDERR = Console(stderr=True)
+"""Progress, warnings and errors."""
+
+_verbose = False
+
+
+def is_verbose() -> bool:
+    """Tell whether ``--verbose`` was given, before or after the command's name."""
+    return _verbose
+
+
+def _listen(given: bool) -> None:
+    global _verbose  # noqa: PLW0603 - one process, one command line
+    _verbose = _verbose or given
+    configure_logging(verbose=_verbose)
+
+
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        callback=_listen,
+        help="Show what libraries log, and the traceback of an error.",
+    ),
+]
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="A YAML file, or the name of a shipped recipe."
+    ),
+]
+BundleArgument = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="Folder that `run` made.")
+]
+TablesOption = Annotated[
+    Path, typer.Option("--tables", help="Folder that `features` made.")
+]
+WorkersOption = Annotated[
+    int,
+    typer.Option("--workers", min=1, help="Training processes; more than 1 use Ray."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Change one value of the recipe, as train.epochs=1; may be repeated.",
+    ),
+]

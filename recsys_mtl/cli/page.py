@@ -1,0 +1,127 @@
+"""What commands print at the end."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    # Only for their types: they bring in the shells.
+    from pathlib import Path
+
+    from pipelines.summary import RunSummary
+    from recsys_mtl.features.manifest import FeatureManifest
+
+__all__ = ["closing_page", "metrics_table", "tables_page"]
+
+_Metrics = Mapping[str, Mapping[str, float]]
+
+_COLUMNS = (
+    # metric, head, format
+    ("rows", "rows", ",.0f"),
+    ("positives", "positives", ",.0f"),
+    ("auc", "AUC", ".4f"),
+    ("gauc", "GAUC", ".4f"),
+    ("log_loss", "log loss", ".4f"),
+    ("normalised_entropy", "NE", ".4f"),
+    ("rmse", "RMSE", ".4g"),
+    ("mae", "MAE", ".4g"),
+    ("rank_correlation", "rank corr.", ".4f"),
+    ("calibration_ratio", "pred/actual", ".3f"),
+    ("ece", "ECE", ".4f"),
+)
+_COUNTS = ("rows", "positives")
+
+
+def metrics_table(
+    metrics: _Metrics, deviations: _Metrics | None = None
+) -> RenderableType:
+    """Lay metrics out, a task a line; with ``deviations``, as mean ± deviation."""
+    shown = [c for c in _COLUMNS if any(c[0] in task for task in metrics.values())]
+    table = Table("task", box=None, pad_edge=False)
+    for _, head, _ in shown:
+        table.add_column(head, justify="right")
+    for task, values in metrics.items():
+        cells = []
+        for metric, _, form in shown:
+            cell = format(values[metric], form) if metric in values else ""
+            spread = (deviations or {}).get(task, {}).get(metric)
+            if spread is not None and metric not in _COUNTS:
+                cell += f" ± {spread:{form}}"
+            cells.append(cell)
+        table.add_row(task, *cells)
+    return table
+
+
+def closing_page(summary: "RunSummary", folder: "Path") -> RenderableType:
+    """Say what a run came to, where it lies and what to try next."""
+    count = len(summary.seeds)
+    heading = "Test metrics" + (f", mean ± deviation of {count} seeds" * (count > 1))
+    parts: list[RenderableType] = [
+        Text(f"\n{heading}", style="bold"),
+        metrics_table(summary.metrics, summary.deviations),
+    ]
+    if summary.response is not None:
+        parts += [Text("\nOne ranked request", style="bold"), _ranked(summary.response)]
+    parts += [Text("\nWhere things lie", style="bold"), _places(summary, folder)]
+    seconds = ", ".join(f"{n} {s:.0f} s" for n, s in summary.seconds.items())
+    total = sum(summary.seconds.values())
+    parts.append(Text(f"\n{seconds}; {total:.0f} s in all"))
+    if summary.skipped:
+        parts.append(Text(f"done before: {', '.join(summary.skipped)}"))
+    parts += [Text("\nTry next", style="bold"), _commands(summary)]
+    return Group(*parts)
+
+
+def tables_page(manifest: "FeatureManifest", folder: "Path") -> RenderableType:
+    """Say what feature tables came to."""
+    table = Table("task", "split", box=None, pad_edge=False)
+    for head in ("rows", "positives", "mean"):
+        table.add_column(head, justify="right")
+    for task, splits in manifest.tasks.items():
+        for split, stats in splits.items():
+            table.add_row(
+                task,
+                split,
+                f"{stats.rows:,}",
+                f"{stats.positives:,}",
+                f"{stats.mean:.4g}",
+            )
+    return Group(table, Text(f"feature tables: {folder}"))
+
+
+def _ranked(response: Mapping[str, object]) -> RenderableType:
+    table = Table("item", box=None, pad_edge=False)
+    table.add_column("score", justify="right")
+    items = response["items"]
+    assert isinstance(items, list)
+    for task in items[0]["predictions"]:
+        table.add_column(task, justify="right")
+    for item in items[:5]:
+        predictions = (f"{value:.4f}" for value in item["predictions"].values())
+        table.add_row(str(item["id"]), f"{item['score']:.4f}", *predictions)
+    return table
+
+
+def _places(summary: "RunSummary", folder: "Path") -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_row("bundle", summary.bundle)
+    table.add_row("report", summary.report)
+    table.add_row("summary", str(folder / "summary.json"))
+    return table
+
+
+def _commands(summary: "RunSummary") -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_row(f"recsys-mtl serve {summary.bundle}", "answer requests; see /docs")
+    table.add_row(
+        f"recsys-mtl evaluate {summary.bundle} --tables {summary.tables}",
+        "measure the bundle again",
+    )
+    table.add_row(
+        "recsys-mtl schema --output recipe.schema.json",
+        "write a recipe of your own, with completion",
+    )
+    return table
