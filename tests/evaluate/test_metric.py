@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
-from scipy.stats import spearmanr
+from scipy.stats import binomtest, spearmanr
 from sklearn.metrics import log_loss, roc_auc_score
 
 from recsys_mtl.config.task import BinaryTask, ValueTask
@@ -242,6 +242,16 @@ def test_intervals_of_calibration_bins_stay_in_0_and_1_and_hold_the_rate():
     assert (table.label_high <= 1).all()
     assert (table.label_low <= table.mean_label).all()
     assert (table.mean_label <= table.label_high).all()
+
+
+def test_intervals_of_calibration_bins_are_wilsons():
+    label_B, prediction_B = rows(10, num=60)
+    table = calibration_table(label_B, prediction_B, 4)
+    for n, rate, low, high in zip(
+        table.rows, table.mean_label, table.label_low, table.label_high, strict=True
+    ):
+        result = binomtest(round(rate * n), int(n)).proportion_ci(method="wilson")
+        assert (low, high) == pytest.approx((result.low, result.high), abs=1e-12)
 
 
 def test_float32_certainty_costs_a_finite_log_loss():
