@@ -1,12 +1,4 @@
-"""First pass: deal raw rows out to buckets, so that a task sees all rows of a user.
-
-Ray Data can shuffle by hash itself, but its aggregating actors hold the whole table
-while they wait for its last row: with two actors and rows of 15 whole numbers, each
-took 227 MiB at 2 million rows and 552 MiB at 6 million. Here every task sorts a bounded
-number of rows by bucket and writes them to a file of its own, whose n-th record batch
-is the n-th bucket; a bucket is then read from all files, and nothing grows with the
-table.
-"""
+"""First pass: deal raw rows out, so that one task sees all rows of a user or item."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,36 +7,17 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from pipelines.spill import ROW, SPLIT, TIME, spread, write_buckets
 from recsys_mtl.config.data import DataSpec, TimeSplit
 from recsys_mtl.data.fragment import AbstractFragment
 from recsys_mtl.data.source import BadLines
 from recsys_mtl.data.split import DROPPED, TimeSample, assign_split
-from recsys_mtl.errors import DataError
-from recsys_mtl.features.hashing import flat, stable_hash
+from recsys_mtl.features.hashing import flat
 from recsys_mtl.features.time import to_micros
 
-__all__ = [
-    "ROW",
-    "SPLIT",
-    "TIME",
-    "Bucket",
-    "PartitionReport",
-    "PartitionTask",
-    "partition",
-]
-
-ROW = "__row"
-"""Column with a number that grows in the order of the source."""
-
-TIME = "__time"
-"""Column with microseconds since 1970, null where there is no readable time."""
-
-SPLIT = "__split"
-"""Column with the code of the row's split."""
+__all__ = ["PartitionReport", "PartitionTask", "partition"]
 
 _FLUSH_BYTES = 64 << 20
 _FLUSH_ROWS = 1 << 19
@@ -57,29 +30,44 @@ class PartitionTask:
     """Neighbouring fragments to deal out.
 
     Attributes:
+        data: What the rows mean.
         fragments: Where the rows are.
         place: Place of the first fragment in the source.
         folder: Where to write.
         num_buckets: Number of buckets.
+        item_columns: Columns to deal out by item as well; none if empty.
     """
 
+    data: DataSpec
     fragments: tuple[AbstractFragment, ...]
     place: int
     folder: Path
     num_buckets: int
+    item_columns: tuple[str, ...] = ()
 
 
 @final
 @dataclass
 class PartitionReport:
-    """What some fragments held."""
+    """What some fragments held.
+
+    Attributes:
+        rows: Rows that could be read.
+        untimed: Rows without a readable time.
+        dropped: Rows that belong to no split, counted by reason.
+        bad_lines: Lines that could not be read.
+        sample: Times, for a split by time.
+        by_user: Files with the rows dealt out by user.
+        by_item: Files with ``item_columns`` dealt out by item.
+    """
 
     rows: int = 0
     untimed: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     bad_lines: BadLines = field(default_factory=BadLines)
     sample: TimeSample = field(default_factory=TimeSample)
-    files: list[Path] = field(default_factory=list)
+    by_user: list[Path] = field(default_factory=list)
+    by_item: list[Path] = field(default_factory=list)
 
     def merge(self, other: "PartitionReport") -> None:
         """Add other fragments."""
@@ -88,74 +76,38 @@ class PartitionReport:
         self.dropped += other.dropped
         self.bad_lines.merge(other.bad_lines)
         self.sample.merge(other.sample)
-        self.files += other.files
+        self.by_user += other.by_user
+        self.by_item += other.by_item
 
 
-@final
-@dataclass(frozen=True)
-class Bucket:
-    """All rows of some users.
-
-    Attributes:
-        number: Which bucket.
-        files: Files that all tasks wrote.
-        by_user: Column of the user, if rows are dealt by it.
-    """
-
-    number: int
-    files: tuple[Path, ...]
-    by_user: str | None
-
-    def read(self) -> pa.Table:
-        """Rows in the order of user, time and source."""
-        tables = []
-        for path in self.files:
-            with pa.memory_map(str(path)) as file:
-                reader = pa.ipc.open_file(file)
-                tables.append(pa.table(reader.get_batch(self.number)))
-        try:
-            table = pa.concat_tables(tables, promote_options="permissive")
-        except pa.ArrowException as error:
-            raise DataError(
-                f"the files of the interactions disagree on a type ({error}); write "
-                "them with one schema"
-            ) from error
-        keys = [(TIME, "ascending"), (ROW, "ascending")]
-        if self.by_user is not None:
-            keys.insert(0, (self.by_user, "ascending"))
-        return table.take(pc.sort_indices(table, sort_keys=keys)).combine_chunks()
-
-
-def partition(data: DataSpec, task: PartitionTask) -> PartitionReport:
+def partition(task: PartitionTask) -> PartitionReport:
     """Read some fragments and write their rows by bucket.
 
     Rows are dealt by user, or evenly where there is none.
     """
     report = PartitionReport()
     waiting: list[pa.Table] = []
-    for table in _tagged(data, task, report):
+    for table in _tagged(task, report):
         waiting.append(table)
         if (
             sum(t.nbytes for t in waiting) > _FLUSH_BYTES
             or sum(t.num_rows for t in waiting) > _FLUSH_ROWS
         ):
-            report.files.append(_flush(data, task, waiting, len(report.files)))
+            _flush(task, waiting, report)
             waiting = []
     if waiting:
-        report.files.append(_flush(data, task, waiting, len(report.files)))
+        _flush(task, waiting, report)
     return report
 
 
-def _tagged(
-    data: DataSpec, task: PartitionTask, report: PartitionReport
-) -> Iterator[pa.Table]:
+def _tagged(task: PartitionTask, report: PartitionReport) -> Iterator[pa.Table]:
     """Rows with number, time and split; without those that belong to no split."""
     for place, fragment in enumerate(task.fragments, task.place):
         row = place << _ROW_BITS
         for table in fragment.read(report.bad_lines):
             row_B = np.arange(row, row + table.num_rows, dtype=np.int64)
             row += table.num_rows
-            yield _tag(data, fragment, table, row_B, report)
+            yield _tag(task.data, fragment, table, row_B, report)
 
 
 def _tag(
@@ -168,8 +120,7 @@ def _tag(
     report.rows += table.num_rows
     time = pa.nulls(table.num_rows, pa.int64())
     if data.timestamp is not None:
-        column = table.column(data.timestamp.column).combine_chunks()
-        time = to_micros(column, data.timestamp)
+        time = flat(to_micros(table.column(data.timestamp.column), data.timestamp))
         report.untimed += time.null_count
     assigned = assign_split(
         data.split, table, file_name=fragment.file_name, time_us=time
@@ -185,28 +136,17 @@ def _tag(
 
 
 def _flush(
-    data: DataSpec, task: PartitionTask, waiting: list[pa.Table], number: int
-) -> Path:
+    task: PartitionTask, waiting: list[pa.Table], report: PartitionReport
+) -> None:
     table = pa.concat_tables(waiting).combine_chunks()
-    bucket_B = _bucket(data, table) % np.uint64(task.num_buckets)
-    table = table.take(pa.array(np.argsort(bucket_B, kind="stable")))
-    counts = np.bincount(bucket_B.astype(np.int64), minlength=task.num_buckets)
-    path = task.folder / f"{task.place:06d}-{number:04d}.arrow"
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with pa.ipc.new_file(path, table.schema, options=options) as writer:
-        start = 0
-        for count in counts.tolist():
-            rows = table.slice(start, count).combine_chunks().to_batches()
-            empty = pa.RecordBatch.from_pylist([], schema=table.schema)
-            writer.write_batch(rows[0] if rows else empty)
-            start += count
-    return path
-
-
-def _bucket(data: DataSpec, table: pa.Table) -> npt.NDArray[np.uint64]:
-    hash_B = stable_hash(table.column(ROW))
-    if data.keys.user is not None:
-        user = flat(table.column(data.keys.user))
-        known_B = user.is_valid().to_numpy(zero_copy_only=False)
-        hash_B[known_B] = stable_hash(user)[known_B]
-    return hash_B
+    name = f"{task.place:06d}-{len(report.by_user):04d}.arrow"
+    path = task.folder / f"user-{name}"
+    hash_B = spread(table, task.data.keys.user)
+    write_buckets(table, hash_B, task.num_buckets, path)
+    report.by_user.append(path)
+    if task.item_columns:
+        path = task.folder / f"item-{name}"
+        hash_B = spread(table, task.data.keys.item)
+        columns = table.select(task.item_columns)
+        write_buckets(columns, hash_B, task.num_buckets, path)
+        report.by_item.append(path)
