@@ -62,7 +62,7 @@ def cast_column(
         ['7', '7.5']
     """
     array = flat(column)
-    if array.type == ARROW_TYPES[to] and to not in ("float", "string"):
+    if array.type == ARROW_TYPES[to] and to in ("int", "int_list"):
         return Cast(array, 0)
     if pa.types.is_null(array.type):
         return Cast(pa.nulls(len(array), ARROW_TYPES[to]), 0)

@@ -36,7 +36,8 @@ class EntityTable:
         keyless: Rows that were dropped because they have no key.
 
     Example:
-        >>> users = EntityTable.build(pa.table({"id": [7, 3, 7], "age": [1, 2, 3]}), "id")
+        >>> table = pa.table({"id": [7, 3, 7], "age": [1, 2, 3]})
+        >>> users = EntityTable.build(table, "id")
         >>> rows, known_B = users.lookup(pa.array([7, 5]))
         >>> rows["age"].to_pylist(), known_B.tolist(), users.duplicates
         ([3, None], [True, False], 1)

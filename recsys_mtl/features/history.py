@@ -168,4 +168,5 @@ def gap_ids(age_us: np.ndarray) -> np.ndarray:
     seconds = age_us // 1_000_000
     # The exponent of x = m * 2**e with m in [1/2, 1) is exact where log2 rounds.
     exponent = np.frexp((1 + seconds).astype(np.float64))[1] - 1
-    return np.minimum(2 + exponent, NUM_GAPS - 1).astype(np.int32)
+    ids: np.ndarray = np.minimum(2 + exponent, NUM_GAPS - 1).astype(np.int32)
+    return ids

@@ -79,7 +79,8 @@ class ValueIndex:
         coded = column.dictionary_encode()
         found = self._find_text(coded.dictionary)
         codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        return np.append(found, -1)[codes]
+        places: np.ndarray = np.append(found, -1)[codes]
+        return places
 
     def _find_whole(self, column: pa.Array) -> np.ndarray:
         numbers = column.fill_null(0).to_numpy(zero_copy_only=False)

@@ -24,7 +24,7 @@ class HashIds(AbstractIds):
 
     Example:
         >>> HashIds(10, seed=0).ids(pa.array(["a", "b", None])).tolist()
-        [3, 3, 0]
+        [9, 3, 0]
     """
 
     buckets: int

@@ -53,7 +53,8 @@ class Scale(Artifact):
             numbers = np.where(
                 values.is_null().to_numpy(zero_copy_only=False), missing, numbers
             )
-        return np.clip(numbers, -_LARGEST, _LARGEST).astype(np.float32)
+        scaled: np.ndarray = np.clip(numbers, -_LARGEST, _LARGEST).astype(np.float32)
+        return scaled
 
 
 @final
@@ -110,7 +111,7 @@ def transformed(values: pa.Array, transform: _Transform) -> np.ndarray:
     """Numbers without nulls, on the logarithmic scale if so declared."""
     numbers: np.ndarray = values.to_numpy(zero_copy_only=False)
     if transform == "log1p":
-        return np.copysign(np.log1p(np.abs(numbers)), numbers)
+        numbers = np.copysign(np.log1p(np.abs(numbers)), numbers)
     return numbers
 
 

@@ -86,20 +86,22 @@ class QuantileFit:
     def _add(self, numbers: np.ndarray, counts: np.ndarray) -> None:
         numbers = np.concatenate([self._numbers, numbers])
         counts = np.concatenate([self._counts, counts])
-        while True:
-            shortened = _without_bits(numbers, self.dropped_bits)
-            distinct, place = np.unique(shortened, return_inverse=True)
-            if len(distinct) <= self.capacity:
-                break
-            numbers, counts = distinct, _sums(place, counts, len(distinct))
+        if len(numbers) == 0:
+            return
+        numbers = _without_bits(numbers, self.dropped_bits)
+        order = np.argsort(numbers, kind="stable")
+        numbers, counts = _summed(numbers[order], counts[order])
+        while len(numbers) > self.capacity:
             self.dropped_bits += 1
-        self._numbers, self._counts = distinct, _sums(place, counts, len(distinct))
+            # Losing bits moves numbers towards zero and never past each other.
+            numbers, counts = _summed(_without_bits(numbers, self.dropped_bits), counts)
+        self._numbers, self._counts = numbers, counts
 
 
-def _sums(place: np.ndarray, counts: np.ndarray, size: int) -> np.ndarray:
-    sums = np.zeros(size, np.int64)
-    np.add.at(sums, place, counts)
-    return sums
+def _summed(numbers: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct numbers of a sorted array, with the sum of their counts."""
+    first = np.flatnonzero(np.concatenate([[True], numbers[1:] != numbers[:-1]]))
+    return numbers[first], np.add.reduceat(counts, first)
 
 
 def _without_bits(numbers: np.ndarray, bits: int) -> np.ndarray:

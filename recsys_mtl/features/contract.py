@@ -1,0 +1,191 @@
+"""What features ask of raw rows, and how rows are made to keep it."""
+
+from collections.abc import Iterator
+from typing import final
+
+import pyarrow as pa
+
+from recsys_mtl.config.data import KeysSpec, TimestampSpec
+from recsys_mtl.config.feature import (
+    AggregateFeature,
+    CategoricalFeature,
+    CrossFeature,
+    FeatureSpec,
+    HistoryFeature,
+    ListFeature,
+    NumericFeature,
+    QuantileFeature,
+    TimePartFeature,
+)
+from recsys_mtl.config.recipe import Recipe
+from recsys_mtl.features.cast import ARROW_TYPES, RawType, cast_column
+from recsys_mtl.features.counts import FeatureCounts
+from recsys_mtl.features.schema import Artifact, RawColumn
+
+__all__ = [
+    "ITEM_KEY",
+    "TIME",
+    "TIME_KEY",
+    "USER_KEY",
+    "RawContract",
+    "aggregate_columns",
+    "column_of",
+    "event_column",
+]
+
+USER_KEY, ITEM_KEY, TIME_KEY = "key.user", "key.item", "key.time"
+"""Columns of feature tables that say who saw what and when."""
+
+TIME = "time"
+"""Last part of the name of a history's column of times."""
+
+
+def column_of(
+    feature: CategoricalFeature | NumericFeature | QuantileFeature | ListFeature,
+) -> str:
+    """Raw column that a feature reads."""
+    return feature.column or feature.name
+
+
+def event_column(history: str, column: str) -> str:
+    """Name of the list column with one raw column of a history's events."""
+    return f"{history}.{column}"
+
+
+def aggregate_columns(aggregate: str) -> tuple[str, str]:
+    """Raw columns that hold an aggregate: earlier rows, and hits among them."""
+    return f"{aggregate}.rows", f"{aggregate}.hits"
+
+
+@final
+class RawContract(Artifact):
+    """Features together with the raw columns they read.
+
+    Attributes:
+        features: Of the recipe.
+        keys: Of the recipe.
+        timestamp: Of the recipe.
+        signature: Every raw column with its type and origin, decided when the encoders
+            were fitted.
+    """
+
+    features: tuple[FeatureSpec, ...]
+    keys: KeysSpec
+    timestamp: TimestampSpec | None
+    signature: tuple[RawColumn, ...]
+
+    @classmethod
+    def of(cls, recipe: Recipe, signature: tuple[RawColumn, ...]) -> "RawContract":
+        """Take what concerns features out of a recipe."""
+        data = recipe.data
+        return cls(
+            features=recipe.features,
+            keys=data.keys,
+            timestamp=data.timestamp,
+            signature=signature,
+        )
+
+    @property
+    def histories(self) -> tuple[HistoryFeature, ...]:
+        """Features of kind ``history``."""
+        return tuple(f for f in self.features if isinstance(f, HistoryFeature))
+
+    @property
+    def aggregates(self) -> tuple[AggregateFeature, ...]:
+        """Features of kind ``aggregate``."""
+        return tuple(f for f in self.features if isinstance(f, AggregateFeature))
+
+    def event_columns(self, history: HistoryFeature) -> tuple[str, ...]:
+        """Raw columns of a history's fields, each once, in their order."""
+        by_name = {feature.name: feature for feature in self.features}
+        columns = []
+        for name in history.fields:
+            field = by_name[name]
+            assert isinstance(field, CategoricalFeature | QuantileFeature)
+            columns.append(column_of(field))
+        return tuple(dict.fromkeys(columns))
+
+    def type_of(self, column: str) -> RawType:
+        """Type that the signature gives a raw column."""
+        return self._columns()[column].type
+
+    def canonical(self, raw: pa.Table, counts: FeatureCounts | None = None) -> pa.Table:
+        """Cast the signature's columns to their types.
+
+        Columns that ``raw`` lacks are added as nulls, but for those that only histories
+        read. Other columns pass. A table that is canonical already passes unchanged.
+
+        Args:
+            raw: Rows from a file or a request.
+            counts: Gains the unreadable cells.
+        """
+        present = set(raw.column_names)
+        optional = self._event_columns()
+        separators = {
+            column_of(f): f.separator
+            for f in self.features
+            if isinstance(f, ListFeature)
+        }
+        for column in self.signature:
+            name = column.name
+            if name not in present:
+                if not column.history_only and name not in optional:
+                    nulls = pa.nulls(raw.num_rows, ARROW_TYPES[column.type])
+                    raw = raw.append_column(name, nulls)
+                continue
+            if self._is_time(name) and pa.types.is_temporal(
+                raw.schema.field(name).type
+            ):
+                continue  # brings its own unit
+            before = raw.column(name)
+            cells = cast_column(before, column.type, separators.get(name))
+            if cells.unreadable and counts is not None:
+                for reader in self._readers(name):
+                    counts.add(reader, unreadable=cells.unreadable)
+            if before.type != cells.array.type or cells.array.null_count != (
+                before.null_count
+            ):
+                place = raw.schema.get_field_index(name)
+                raw = raw.set_column(place, name, cells.array)
+        return raw
+
+    def _columns(self) -> dict[str, RawColumn]:
+        return {column.name: column for column in self.signature}
+
+    def _event_columns(self) -> set[str]:
+        return {
+            event_column(history.name, column)
+            for history in self.histories
+            for column in (*self.event_columns(history), TIME)
+        }
+
+    def _is_time(self, name: str) -> bool:
+        return self.timestamp is not None and name == self.timestamp.column
+
+    def _readers(self, name: str) -> Iterator[str]:
+        """Names under which unreadable cells of a column count."""
+        if name == self.keys.user:
+            yield USER_KEY
+        if name == self.keys.item:
+            yield ITEM_KEY
+        if self._is_time(name):
+            yield TIME_KEY
+        for feature in self.features:
+            match feature:
+                case (
+                    CategoricalFeature()
+                    | NumericFeature()
+                    | QuantileFeature()
+                    | ListFeature()
+                ):
+                    reads = column_of(feature) == name
+                case CrossFeature():
+                    reads = name in feature.columns
+                case HistoryFeature():
+                    reads = name.startswith(f"{feature.name}.")
+                case AggregateFeature():
+                    reads = name in aggregate_columns(feature.name)
+                case TimePartFeature():
+                    reads = False
+            if reads:
+                yield feature.name
