@@ -226,7 +226,7 @@ class _Run:
             write_report(
                 path,
                 recipe=self._recipe,
-                history=[_as_reported(check) for check in history],
+                history=history,
                 metrics={"test": metrics, "valid": best["metrics"]},
                 label_BT=label_BT,
                 prediction_BT=prediction_BT,
@@ -301,15 +301,6 @@ def _renamed(on_progress: OnProgress, suffix: str) -> OnProgress:
     return lambda progress: on_progress(
         replace(progress, stage=progress.stage + suffix)
     )
-
-
-def _as_reported(check: dict[str, Any]) -> dict[str, Any]:
-    """A check of ``history.json`` in the report's words."""
-    return {
-        **{name: check[name] for name in ("epoch", "step", "seconds", "train_loss")},
-        "valid": check["metrics"],
-        "learning_rate": check["learning_rates"][0],
-    }
 
 
 def _remove_run(output: Path) -> None:
