@@ -60,7 +60,10 @@ class ExpertBank(nn.Module):
         first_EHD, *rest = self.weights
         x_ND = x_BSD.flatten(0, 1)
         h_NX = F.linear(x_ND, first_EHD.flatten(0, 1), self.biases[0].flatten())
-        h_ENH = self._phi(h_NX).view(-1, *first_EHD.shape[:2]).transpose(0, 1)
+        h_NEH = self._phi(h_NX).view(-1, *first_EHD.shape[:2])
+        # In bf16 oneDNN copies what is not contiguous one number at a time: a copy of
+        # our own makes a training step a fifth faster. In fp32 it makes no difference.
+        h_ENH = h_NEH.transpose(0, 1).contiguous()
         for weight_EHG, bias_EH in zip(rest, self.biases[1:], strict=True):
             h_ENH = self._phi(
                 torch.baddbmm(bias_EH[:, None], h_ENH, weight_EHG.transpose(1, 2))

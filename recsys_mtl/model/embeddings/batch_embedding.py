@@ -1,12 +1,13 @@
 """A batch's ids become one vector a field."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, final
+from typing import NamedTuple, TypeVar, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchrec import JaggedTensor, KeyedTensor
+from torchrec.distributed.types import LazyAwaitable
 
 from recsys_mtl.data.batch import Batch
 from recsys_mtl.model.embeddings.history import HistoryEmbedding
@@ -17,6 +18,8 @@ from recsys_mtl.model.embeddings.table import (
 )
 
 __all__ = ["BatchEmbedding", "Embedded"]
+
+_LookedUp = TypeVar("_LookedUp")
 
 
 class Embedded(NamedTuple):
@@ -92,9 +95,10 @@ class BatchEmbedding(nn.Module):
         pooled = None if self.pooled is None else self.pooled(batch.pooled)
         blocks: list[Tensor] = []
         if self.sequence is not None:
-            blocks = self._sequences(self.sequence(batch.sequence), batch.num_rows)
+            vectors = self.sequence(batch.sequence)
+            blocks = self._sequences(_arrived(vectors), batch.num_rows)
         if pooled is not None:
-            blocks.insert(0, self._in_order(pooled))
+            blocks.insert(0, self._in_order(_arrived(pooled)))
         if not blocks:
             blocks = [batch.dense_BM.new_empty(batch.num_rows, 0, self.dim)]
         fields_BFD = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
@@ -120,3 +124,11 @@ class BatchEmbedding(nn.Module):
                 assert vector_BD.shape[0] == num_rows, f"{column}: not one id a row"
             blocks.insert(0, torch.stack(candidates, dim=1))
         return blocks
+
+
+def _arrived(looked_up: _LookedUp | LazyAwaitable[_LookedUp]) -> _LookedUp:
+    """Wait for what a sharded collection promised; an unsharded one has it at once."""
+    if isinstance(looked_up, LazyAwaitable):
+        arrived: _LookedUp = looked_up.wait()
+        return arrived
+    return looked_up

@@ -66,8 +66,8 @@ class MMoE(AbstractGating):
     ) -> Float[Tensor, "batch tasks hidden"]:
         experts_BSEH: Tensor = self.experts(x_BSD)
         if x_BSD.shape[1] == 1:
-            logit_BX = F.linear(x_BSD[:, 0], self.gates_TED.flatten(0, 1))
+            logit_BX = F.linear(x_BSD.flatten(0, 1), self.gates_TED.flatten(0, 1))
             gate_BTE = logit_BX.view(-1, *self.gates_TED.shape[:2]).softmax(-1)
-            return torch.bmm(gate_BTE, experts_BSEH[:, 0])
+            return torch.bmm(gate_BTE, experts_BSEH.squeeze(1))
         gate_BTE = torch.einsum("btd,ted->bte", x_BSD, self.gates_TED).softmax(-1)
         return torch.einsum("bte,bteh->bth", gate_BTE, experts_BSEH)

@@ -48,4 +48,4 @@ class SharedBottom(AbstractGating):
         self, x_BSD: Float[Tensor, "batch sharing dim"]
     ) -> Float[Tensor, "batch tasks hidden"]:
         h_BSEH: Tensor = self.experts(x_BSD)
-        return h_BSEH[:, :, 0].expand(-1, self.num_tasks, -1)
+        return h_BSEH.squeeze(2).expand(-1, self.num_tasks, -1)
