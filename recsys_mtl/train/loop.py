@@ -230,7 +230,7 @@ class _Run:
         )
         state.checks.append(check)
         state.loss_sum = [0.0] * len(state.loss_sum)
-        state.loss_count = [0.0] * len(state.loss_count)
+        state.loss_count = [0] * len(state.loss_count)
         state.seconds, state.rows = 0.0, 0
         self._checkpointer.save(self._model, self._optimizer, state, best=best)
         if self._events is not None:

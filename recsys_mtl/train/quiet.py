@@ -28,6 +28,8 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             for module in ("torch", "torchrec", "fbgemm_gpu"):
                 warnings.filterwarnings("ignore", module=rf"{module}(\..*)?$")
+            # Blamed on whoever touches the tensor.
+            warnings.filterwarnings("ignore", message="Please use DTensor instead")
             yield
     finally:
         for name, level in before.items():

@@ -105,10 +105,10 @@ def shard(
             # A group of one has nothing to reduce, and DDP would copy every gradient.
             init_data_parallel=dist.get_world_size() > 1,
         )
-    weights = model.state_dict()
-    for path, group in configs.items():
-        for config in group:
-            _start(weights[_weight_name(path, config)], config, seed)
+        weights = model.state_dict()
+        for path, group in configs.items():
+            for config in group:
+                _start(weights[_weight_name(path, config)], config, seed)
     return model
 
 
@@ -119,14 +119,15 @@ def full_state(model: nn.Module) -> dict[str, Tensor]:
     """
     state: dict[str, Tensor] = {}
     first = not dist.is_initialized() or dist.get_rank() == 0
-    for name, value in model.state_dict().items():
-        if isinstance(value, ShardedTensor):
-            whole = torch.empty(value.size()) if first else None
-            value.gather(dst=0, out=whole)
-        else:
-            whole = value.detach().cpu().clone()
-        if first and whole is not None:
-            state[name] = whole
+    with quiet():
+        for name, value in model.state_dict().items():
+            if isinstance(value, ShardedTensor):
+                whole = torch.empty(value.size()) if first else None
+                value.gather(dst=0, out=whole)
+            else:
+                whole = value.detach().cpu().clone()
+            if first and whole is not None:
+                state[name] = whole
     return state
 
 

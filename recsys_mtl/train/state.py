@@ -2,7 +2,6 @@
 
 import hashlib
 from pathlib import Path
-from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -61,7 +60,7 @@ class RunState(BaseModel):
     epoch_step: int = 0
     step: int = 0
     loss_sum: list[float]
-    loss_count: list[float]
+    loss_count: list[int]
     seconds: float = 0.0
     rows: int = 0
     dropped_rows: int = 0
@@ -69,10 +68,11 @@ class RunState(BaseModel):
     finished: bool = False
 
     @classmethod
-    def start(cls, digest: str, num_tasks: int) -> Self:
+    def start(cls, digest: str, num_tasks: int) -> "RunState":
         """Begin before the first step."""
-        zeros = [0.0] * num_tasks
-        return cls(digest=digest, loss_sum=zeros, loss_count=list(zeros))
+        return cls(
+            digest=digest, loss_sum=[0.0] * num_tasks, loss_count=[0] * num_tasks
+        )
 
 
 def run_digest(recipe: Recipe, tables: Path) -> str:

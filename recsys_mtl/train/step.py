@@ -52,7 +52,7 @@ class Stepper:
         self._seed = seed
         self._world = dist.get_world_size()
 
-    def __call__(self, batch: Batch, step: int) -> tuple[list[float], list[float]]:
+    def __call__(self, batch: Batch, step: int) -> tuple[list[float], list[int]]:
         """Take step number ``step``.
 
         Returns:
