@@ -107,7 +107,7 @@ def builds_match(machine: Machine) -> Check:
     """Torch and FBGEMM are both built for CPU, or both for CUDA, as the machine is."""
     name = "accelerator"
     cuda_torch = machine.torch_cuda is not None
-    cuda_fbgemm = "fbgemm-gpu" in machine.fbgemm_builds
+    cuda_fbgemm = machine.fbgemm_builds == ("fbgemm-gpu",)
     if machine.gpus:
         gpus = ", ".join(machine.gpus)
         if cuda_fbgemm:
