@@ -105,9 +105,7 @@ def test_l2_pulls_rows_that_no_batch_has_read(ready):
         small = to_batch(encoded_table(3, seed=9), SCHEMA, ("click", "stay"))
         step(small, 0)
         after = full_state(model)
-        moved[l2] = {
-            n: (after[n] != before[n]).all(1) for n in after if is_table(n)
-        }
+        moved[l2] = {n: (after[n] != before[n]).all(1) for n in after if is_table(n)}
     for name in moved[0.0]:
         assert not moved[0.0][name].all(), name
         assert moved[0.1][name].all(), name
