@@ -8,7 +8,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, final
 
@@ -43,6 +42,7 @@ class RunOptions:
         seeds: Trainings, with seeds counted up from the recipe's.
         overwrite: Whether to start anew in a folder that holds a run.
         request: Whether to start a server at the end and ask it once.
+        verbose: Whether libraries may write to the console.
         command: What the user typed.
     """
 
@@ -50,6 +50,7 @@ class RunOptions:
     seeds: int = 1
     overwrite: bool = False
     request: bool = False
+    verbose: bool = False
     command: str = ""
 
 
@@ -148,18 +149,18 @@ class _Run:
         return self._output / f"seed-{self._recipe.train.seed + number}"
 
     def _features(self) -> None:
-        from pipelines.features import build_feature_tables
+        from pipelines.features import build_feature_tables, tables_digest
 
-        parts = self._recipe.model_dump_json(include={"data", "features", "tasks"})
-        key = sha256(parts.encode()).hexdigest()
+        key = tables_digest(self._recipe)
         if self._skip("features", key, self._tables):
             return
 
         def work() -> None:
-            # Left over from a stage that ended between its last step and the ledger's.
-            shutil.rmtree(self._tables, ignore_errors=True)
             build_feature_tables(
-                self._recipe, self._tables, on_progress=self._on_progress
+                self._recipe,
+                self._tables,
+                verbose=self._options.verbose,
+                on_progress=self._on_progress,
             )
 
         self._ledger.record("features", key, work)

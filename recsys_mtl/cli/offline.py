@@ -16,6 +16,7 @@ from recsys_mtl.cli.option import (
     TablesOption,
     Verbose,
     WorkersOption,
+    is_verbose,
 )
 
 __all__ = ["add_commands"]
@@ -79,6 +80,7 @@ def run(
         seeds=seeds,
         overwrite=overwrite,
         request=request,
+        verbose=is_verbose(),
         command=shlex.join(["recsys-mtl", *sys.argv[1:]]),
     )
     with listening(STDERR) as on_progress:
@@ -88,8 +90,11 @@ def run(
 
 def features(
     recipe: RecipeArgument,
-    output: Annotated[Path, typer.Option(help="Folder to make; must not exist.")],
+    output: Annotated[Path, typer.Option(help="Folder to make.")],
     overrides: Overrides = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace tables of another recipe.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Turn raw rows into feature tables."""
@@ -101,7 +106,13 @@ def features(
 
     spec = load_recipe(recipe, overrides=overrides or [])
     with listening(STDERR) as on_progress:
-        manifest = build_feature_tables(spec, output, on_progress=on_progress)
+        manifest = build_feature_tables(
+            spec,
+            output,
+            overwrite=overwrite,
+            verbose=is_verbose(),
+            on_progress=on_progress,
+        )
     STDOUT.print(tables_page(manifest, output))
 
 
