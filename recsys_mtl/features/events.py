@@ -81,7 +81,7 @@ class EventBlock:
             this block's entity.
         """
         rows = slice(start, stop)
-        columns = {}
+        columns: dict[str, pa.Array] = {}
         for aggregate in self._aggregates():
             log, hit_E = self._outcomes(aggregate)
             windows = self._windows(log, rows, aggregate.length)

@@ -1,8 +1,20 @@
 """What a feature-table folder says of itself."""
 
-from recsys_mtl.features.schema import Artifact
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, final
 
-__all__ = ["TaskStats"]
+from pydantic import Field, ValidationError
+
+from recsys_mtl.config.recipe import Recipe
+from recsys_mtl.errors import ArtifactError
+from recsys_mtl.features.schema import Artifact, FeatureSchema, RawColumn
+
+__all__ = ["FeatureManifest", "SplitFiles", "TaskStats", "recipe_digest"]
+
+_FORMAT = 1
+_FILE = "manifest.json"
 
 
 class TaskStats(Artifact):
@@ -21,3 +33,86 @@ class TaskStats(Artifact):
     mean: float
     log_mean: float
     log_std: float
+
+
+class SplitFiles(Artifact):
+    """The rows of one split.
+
+    Attributes:
+        rows: How many.
+        parts: Names of the files inside the split's folder, in order.
+        part_rows: Rows of each part.
+    """
+
+    rows: int
+    parts: tuple[str, ...]
+    part_rows: tuple[int, ...] = ()
+
+
+@final
+class FeatureManifest(Artifact):
+    """The table of contents of a feature-table folder.
+
+    Attributes:
+        format_version: Layout of the folder.
+        recipe: The recipe that made it, as data.
+        recipe_digest: See ``recipe_digest``.
+        feature_schema: The encoded columns.
+        signature: The raw columns.
+        splits: By split, its files.
+        tasks: By task and split, its labels.
+        counts: By split, then by feature, what was missing, unseen or unreadable.
+        dropped: Rows that are in no split, counted by reason.
+    """
+
+    format_version: int = _FORMAT
+    recipe: dict[str, Any]
+    recipe_digest: str
+    feature_schema: FeatureSchema
+    signature: tuple[RawColumn, ...]
+    splits: dict[str, SplitFiles]
+    tasks: dict[str, dict[str, TaskStats]]
+    counts: dict[str, dict[str, dict[str, int]]] = Field(default_factory=dict)
+    dropped: dict[str, int] = Field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Write ``manifest.json``."""
+        text = self.model_dump_json(indent=1)
+        (folder / _FILE).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> "FeatureManifest":
+        """Read ``manifest.json``.
+
+        Raises:
+            ArtifactError: It is missing, damaged, or of another format.
+        """
+        path = folder / _FILE
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ArtifactError(
+                f"{path} cannot be read ({error}); build the feature tables first"
+            ) from error
+        version = data.get("format_version") if isinstance(data, dict) else None
+        if version != _FORMAT:
+            raise ArtifactError(
+                f"{path} has format {version!r}, this version reads {_FORMAT}; rebuild "
+                "the feature tables"
+            )
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ArtifactError(
+                f"{path} is damaged ({error}); rebuild the feature tables"
+            ) from error
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """SHA-256 of what shapes feature tables: data, features and tasks.
+
+    A change of model or training leaves the tables as they are.
+    """
+    parts = recipe.model_dump(mode="json", include={"data", "features", "tasks"})
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
