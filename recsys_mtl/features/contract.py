@@ -1,6 +1,7 @@
 """What features ask of raw rows, and how rows are made to keep it."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import final
 
 import pyarrow as pa
@@ -18,11 +19,13 @@ from recsys_mtl.config.feature import (
     TimePartFeature,
 )
 from recsys_mtl.config.recipe import Recipe
-from recsys_mtl.features.cast import ARROW_TYPES, RawType, cast_column
+from recsys_mtl.features.cast import ARROW_TYPES, Cast, RawType, cast_column
 from recsys_mtl.features.counts import FeatureCounts
+from recsys_mtl.features.hashing import flat
 from recsys_mtl.features.schema import Artifact, RawColumn
 
 __all__ = [
+    "HIT",
     "ITEM_KEY",
     "TIME",
     "TIME_KEY",
@@ -38,6 +41,9 @@ USER_KEY, ITEM_KEY, TIME_KEY = "key.user", "key.item", "key.time"
 
 TIME = "time"
 """Last part of the name of a history's column of times."""
+
+HIT = "hit"
+"""Last part of the name of an aggregate's stored list of outcomes."""
 
 
 def column_of(
@@ -85,12 +91,12 @@ class RawContract(Artifact):
             signature=signature,
         )
 
-    @property
+    @cached_property
     def histories(self) -> tuple[HistoryFeature, ...]:
         """Features of kind ``history``."""
         return tuple(f for f in self.features if isinstance(f, HistoryFeature))
 
-    @property
+    @cached_property
     def aggregates(self) -> tuple[AggregateFeature, ...]:
         """Features of kind ``aggregate``."""
         return tuple(f for f in self.features if isinstance(f, AggregateFeature))
@@ -107,57 +113,60 @@ class RawContract(Artifact):
 
     def type_of(self, column: str) -> RawType:
         """Type that the signature gives a raw column."""
-        return self._columns()[column].type
+        return self._types[column]
 
     def canonical(self, raw: pa.Table, counts: FeatureCounts | None = None) -> pa.Table:
         """Cast the signature's columns to their types.
 
         Columns that ``raw`` lacks are added as nulls, but for those that only histories
-        read. Other columns pass. A table that is canonical already passes unchanged.
+        read. Other columns pass. A table that is canonical already stays as it is.
 
         Args:
             raw: Rows from a file or a request.
             counts: Gains the unreadable cells.
         """
         present = set(raw.column_names)
-        optional = self._event_columns()
-        separators = {
+        columns = {name: raw.column(name) for name in raw.column_names}
+        for column in self.signature:
+            name = column.name
+            if name in present:
+                cells = self.cast(name, columns[name])
+                columns[name] = cells.array
+                if cells.unreadable and counts is not None:
+                    for reader in self._readers(name):
+                        counts.add(reader, unreadable=cells.unreadable)
+            elif not column.history_only and name not in self._event_names:
+                columns[name] = pa.nulls(raw.num_rows, ARROW_TYPES[column.type])
+        return pa.table(columns)
+
+    @cached_property
+    def stored_lists(self) -> frozenset[str]:
+        """Columns of entity tables that are lists of events, no columns of a row."""
+        return self._event_names | {
+            event_column(aggregate.name, part)
+            for aggregate in self.aggregates
+            for part in (TIME, HIT)
+        }
+
+    @cached_property
+    def _event_names(self) -> frozenset[str]:
+        return frozenset(
+            event_column(history.name, column)
+            for history in self.histories
+            for column in (*self.event_columns(history), TIME)
+        )
+
+    @cached_property
+    def _separators(self) -> dict[str, str | None]:
+        return {
             column_of(f): f.separator
             for f in self.features
             if isinstance(f, ListFeature)
         }
-        for column in self.signature:
-            name = column.name
-            if name not in present:
-                if not column.history_only and name not in optional:
-                    nulls = pa.nulls(raw.num_rows, ARROW_TYPES[column.type])
-                    raw = raw.append_column(name, nulls)
-                continue
-            if self._is_time(name) and pa.types.is_temporal(
-                raw.schema.field(name).type
-            ):
-                continue  # brings its own unit
-            before = raw.column(name)
-            cells = cast_column(before, column.type, separators.get(name))
-            if cells.unreadable and counts is not None:
-                for reader in self._readers(name):
-                    counts.add(reader, unreadable=cells.unreadable)
-            if before.type != cells.array.type or cells.array.null_count != (
-                before.null_count
-            ):
-                place = raw.schema.get_field_index(name)
-                raw = raw.set_column(place, name, cells.array)
-        return raw
 
-    def _columns(self) -> dict[str, RawColumn]:
-        return {column.name: column for column in self.signature}
-
-    def _event_columns(self) -> set[str]:
-        return {
-            event_column(history.name, column)
-            for history in self.histories
-            for column in (*self.event_columns(history), TIME)
-        }
+    @cached_property
+    def _types(self) -> dict[str, RawType]:
+        return {column.name: column.type for column in self.signature}
 
     def _is_time(self, name: str) -> bool:
         return self.timestamp is not None and name == self.timestamp.column

@@ -9,6 +9,7 @@ from recsys_mtl.config.condition import Condition
 from recsys_mtl.config.feature import AggregateFeature, HistoryFeature
 from recsys_mtl.features.condition import holds
 from recsys_mtl.features.contract import (
+    HIT,
     ITEM_KEY,
     TIME,
     TIME_KEY,
@@ -21,10 +22,7 @@ from recsys_mtl.features.hashing import flat
 from recsys_mtl.features.history import EventLog, Windows, as_of
 from recsys_mtl.features.time import filled_time
 
-__all__ = ["HIT", "EventBlock", "counted", "gathered"]
-
-HIT = "hit"
-"""Last part of the name of an aggregate's stored list of outcomes."""
+__all__ = ["EventBlock", "counted", "gathered"]
 
 
 @final

@@ -12,6 +12,7 @@ from recsys_mtl.config.feature import AggregateFeature, HistoryFeature
 from recsys_mtl.errors import DataError
 from recsys_mtl.features.cast import ARROW_TYPES
 from recsys_mtl.features.contract import (
+    HIT,
     ITEM_KEY,
     TIME,
     TIME_KEY,
@@ -22,7 +23,7 @@ from recsys_mtl.features.contract import (
 )
 from recsys_mtl.features.counts import FeatureCounts
 from recsys_mtl.features.entity import EntityTable
-from recsys_mtl.features.events import HIT, counted, gathered
+from recsys_mtl.features.events import counted, gathered
 from recsys_mtl.features.hashing import flat
 from recsys_mtl.features.history import EventLog, as_of
 from recsys_mtl.features.time import filled_time, to_micros
@@ -137,18 +138,20 @@ class FeatureStore:
         table: EntityTable,
         row_B: np.ndarray,
     ) -> None:
-        stored = self._stored_lists()
+        contract = self.contract
         names = [
             name
             for name in table.columns
-            if name not in stored and (name not in given or columns[name].null_count)
+            if name not in contract.stored_lists
+            and (name not in given or columns[name].null_count)
         ]
         found = table.take(row_B, tuple(names))
+        typed = {column.name for column in contract.signature}
         for name in names:
-            if name in given:
-                columns[name] = _filled(columns[name], found.column(name))
-            else:
-                columns[name] = found.column(name)
+            cells = flat(found.column(name))
+            if name in typed:
+                cells = contract.cast(name, cells).array
+            columns[name] = _filled(columns[name], cells) if name in given else cells
 
     def _time(
         self,
@@ -165,19 +168,6 @@ class FeatureStore:
             lost = micros.null_count - cells.null_count
             counts.add(TIME_KEY, missing=micros.null_count, unreadable=lost)
         return micros
-
-    def _stored_lists(self) -> set[str]:
-        """Columns of entity tables that are no columns of a row."""
-        contract = self.contract
-        return {
-            event_column(history.name, column)
-            for history in contract.histories
-            for column in (*contract.event_columns(history), TIME)
-        } | {
-            event_column(aggregate.name, column)
-            for aggregate in contract.aggregates
-            for column in (TIME, HIT)
-        }
 
     def _aggregate(
         self,

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, final
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.errors import ArtifactError
@@ -57,7 +57,7 @@ class FeatureManifest(Artifact):
         format_version: Layout of the folder.
         recipe: The recipe that made it, as data.
         recipe_digest: See ``recipe_digest``.
-        feature_schema: The encoded columns.
+        feature_schema: The encoded columns; ``schema`` in the file.
         signature: The raw columns.
         splits: By split, its files.
         tasks: By task and split, its labels.
@@ -65,15 +65,23 @@ class FeatureManifest(Artifact):
         dropped: Rows that are in no split, counted by reason.
     """
 
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+
     format_version: int = _FORMAT
     recipe: dict[str, Any]
     recipe_digest: str
-    feature_schema: FeatureSchema
+    # pydantic has an old method of the shorter name.
+    feature_schema: FeatureSchema = Field(alias="schema")
     signature: tuple[RawColumn, ...]
     splits: dict[str, SplitFiles]
     tasks: dict[str, dict[str, TaskStats]]
     counts: dict[str, dict[str, dict[str, int]]] = Field(default_factory=dict)
     dropped: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def schema(self) -> FeatureSchema:  # type: ignore[override]
+        """The encoded columns."""
+        return self.feature_schema
 
     def save(self, folder: Path) -> None:
         """Write ``manifest.json``."""
