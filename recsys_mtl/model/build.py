@@ -109,7 +109,7 @@ def build_embedding(
     # Names of tables are attributes of a module: a prefix keeps a field named `type`
     # or `values` from shadowing one, and there must be no dot.
     pooled = [
-        Table(f"id_{field.name}", field.size, (field.name,), multi=field.multi)
+        Table(f"id_{field.name}", field.size, (field.name,))
         for field in own
         if field.name not in shared
     ]

@@ -12,7 +12,8 @@ from recsys_mtl.config.feature import (
     ListFeature,
     MeanPooling,
 )
-from recsys_mtl.config.model import EmbeddingSpec, ModelSpec
+from recsys_mtl.config.gating import MMoESpec
+from recsys_mtl.config.model import EmbeddingSpec, MLPTowerSpec, ModelSpec
 from recsys_mtl.config.task import BinaryTask, ValueTask
 from recsys_mtl.data.batch import to_batch
 from recsys_mtl.features.manifest import TaskStats
@@ -116,15 +117,45 @@ def make_batch(num_rows, seed=0, **options):
 
 
 @pytest.fixture
+def schema():
+    return SCHEMA
+
+
+@pytest.fixture
+def tasks():
+    return TASKS
+
+
+@pytest.fixture
+def encoded():
+    """Function (num_rows, seed) -> encoded table."""
+    return make_table
+
+
+@pytest.fixture
 def batches():
     """Function (num_rows, seed, history_length) -> Batch."""
     return make_batch
 
 
 @pytest.fixture
-def network():
-    torch.manual_seed(0)
-    spec = ModelSpec(embedding=EmbeddingSpec(dim=4, init_std=1.0))
-    return build_network(
-        spec, FEATURES, SCHEMA, TASKS, STATS, device=torch.device("cpu")
+def network_of():
+    """Function that builds a small network, each stage as asked."""
+
+    def build(*, dim=4, init_std=1.0, tasks=TASKS, device="cpu", **stages):
+        torch.manual_seed(0)
+        embedding = EmbeddingSpec(dim=dim, init_std=init_std)
+        spec = ModelSpec(embedding=embedding, **stages)
+        return build_network(
+            spec, FEATURES, SCHEMA, tasks, STATS, device=torch.device(device)
+        )
+
+    return build
+
+
+@pytest.fixture
+def network(network_of):
+    return network_of(
+        gating=MMoESpec(hidden=(12, 8), num_experts=3),
+        tower=MLPTowerSpec(hidden=(6,)),
     )

@@ -24,19 +24,17 @@ class Table:
         name: Part of the state-dict name; must not be a name that ``nn.Module`` has.
         num_rows: Every id is below it.
         columns: Encoded columns that read the table.
-        multi: Whether a cell holds any number of ids, whose vectors are averaged.
     """
 
     name: str
     num_rows: int
     columns: tuple[str, ...]
-    multi: bool = False
 
 
 def pooled_collection(
     tables: Sequence[Table], *, dim: int, init_std: float, device: torch.device
 ) -> EmbeddingBagCollection:
-    """Hold tables that give one vector a row: the mean over the cell's ids."""
+    """Hold tables that give one vector a cell: the mean over its ids, 0 without."""
     return EmbeddingBagCollection(
         tables=[
             EmbeddingBagConfig(
@@ -44,8 +42,7 @@ def pooled_collection(
                 embedding_dim=dim,
                 num_embeddings=table.num_rows,
                 feature_names=list(table.columns),
-                # The sum of one vector is its mean, and the sum is the faster kernel.
-                pooling=PoolingType.MEAN if table.multi else PoolingType.SUM,
+                pooling=PoolingType.MEAN,
                 init_fn=_normal(init_std),
             )
             for table in tables
