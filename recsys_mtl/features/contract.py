@@ -115,6 +115,15 @@ class RawContract(Artifact):
         """Type that the signature gives a raw column."""
         return self._types[column]
 
+    def cast(self, column: str, cells: pa.Array | pa.ChunkedArray) -> Cast:
+        """Cast cells of one raw column to the signature's type.
+
+        Times in a column of Arrow timestamps stay: they bring their own unit.
+        """
+        if self._is_time(column) and pa.types.is_temporal(cells.type):
+            return Cast(flat(cells), 0)
+        return cast_column(cells, self.type_of(column), self._separators.get(column))
+
     def canonical(self, raw: pa.Table, counts: FeatureCounts | None = None) -> pa.Table:
         """Cast the signature's columns to their types.
 
