@@ -1,0 +1,353 @@
+"""The folder that serving loads: written whole or not at all, used unaltered or not.
+
+==========================  =====================================================
+``bundle.json``             recipe, signature, versions, metrics, hash of each file
+``bundle.json.sha256``      hash of ``bundle.json``, as ``sha256sum -c`` reads it
+``network.safetensors``     weights
+``encoders/``               fitted features
+``users.arrow``             user features and histories, if the recipe has any
+``items.arrow``             item features, if the recipe has any
+``manifest.json``           how the feature tables came about
+``report.html``             the evaluation, if there was one
+==========================  =====================================================
+
+No file is a pickle: loading a bundle runs no code that it brings along.
+"""
+
+import json
+import os
+import platform
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, Literal, final
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from recsys_mtl import __version__
+from recsys_mtl.config.recipe import Recipe
+from recsys_mtl.errors import ArtifactError, EnvironmentFault
+from recsys_mtl.export.seal import FileSeal, check_files, seal_files
+from recsys_mtl.features.entity import EntityTable
+from recsys_mtl.features.featurizer import Featurizer
+from recsys_mtl.features.join import FeatureStore
+from recsys_mtl.features.manifest import FeatureManifest, TaskStats, recipe_digest
+from recsys_mtl.features.schema import Artifact, FeatureSchema, RawColumn
+from recsys_mtl.model.build import build_network
+from recsys_mtl.model.network import Network
+
+__all__ = ["Bundle", "BundleInfo", "load_bundle", "write_bundle"]
+
+_FORMAT_VERSION: Final = 1
+_INFO, _SEAL, _WEIGHTS = "bundle.json", "bundle.json.sha256", "network.safetensors"
+
+
+class BundleInfo(Artifact):
+    """``bundle.json``.
+
+    Attributes:
+        format_version: Of the folder's layout; another one is refused.
+        name: The recipe's.
+        created: When it was written, ISO 8601 in UTC.
+        recipe: What was trained.
+        recipe_digest: Of what shapes the features; see ``features.manifest``.
+        feature_schema: Encoded columns that the network reads.
+        signature: Raw columns that the features read.
+        task_stats: Training labels of each task.
+        versions: Of what wrote it.
+        files: Every other file by its path; only ``bundle.json.sha256`` is not listed.
+        metrics: By task, on the test split.
+    """
+
+    format_version: Literal[1]
+    name: str
+    created: str
+    recipe: Recipe
+    recipe_digest: str
+    feature_schema: FeatureSchema
+    signature: tuple[RawColumn, ...]
+    task_stats: dict[str, TaskStats]
+    versions: dict[str, str]
+    files: dict[str, FileSeal]
+    metrics: dict[str, dict[str, float]]
+
+
+@final
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle.
+
+    Attributes:
+        folder: Where it lies.
+        info: ``bundle.json``.
+        digest: sha256 of ``bundle.json``, and so of everything.
+        featurizer: Raw columns to encoded columns.
+        store: User and item features and histories by key, mapped from disk.
+        network: On the CPU in evaluation mode; weights are mapped from disk, so that
+            processes share them.
+    """
+
+    folder: Path
+    info: BundleInfo
+    digest: str
+    featurizer: Featurizer
+    store: FeatureStore
+    network: Network
+
+    @property
+    def version(self) -> str:
+        """Short name of exactly this bundle."""
+        return self.digest[:12]
+
+    @property
+    def recipe(self) -> Recipe:
+        """What was trained."""
+        return self.info.recipe
+
+    @property
+    def schema(self) -> FeatureSchema:
+        """Encoded columns that the network reads."""
+        return self.info.feature_schema
+
+    @property
+    def signature(self) -> tuple[RawColumn, ...]:
+        """Raw columns that the features read."""
+        return self.info.signature
+
+    @property
+    def stats(self) -> dict[str, TaskStats]:
+        """Training labels of each task."""
+        return self.info.task_stats
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    recipe: Recipe,
+    tables: Path,
+    state: Mapping[str, Tensor],
+    metrics: Mapping[str, Mapping[str, float]],
+    report: Path | None = None,
+) -> Path:
+    """Gather everything that serving needs under ``folder``.
+
+    Files of the feature tables are hard-linked where the disk allows it.
+
+    Args:
+        folder: Must not exist. Until all is written, the work lies beside it under a
+            hidden name.
+        recipe: What was trained.
+        tables: Feature tables of the recipe.
+        state: ``state_dict`` of its network.
+        metrics: By task, on the test split.
+        report: The HTML page.
+
+    Raises:
+        ArtifactError: ``folder`` exists, the tables are incomplete or of another
+            recipe, or the weights do not fit.
+        EnvironmentFault: The disk is full or not writable.
+    """
+    if folder.exists():
+        raise ArtifactError(f"{folder} exists; delete it or choose another folder")
+    manifest = FeatureManifest.load(tables)
+    if manifest.recipe_digest != (digest := recipe_digest(recipe)):
+        raise ArtifactError(
+            f"{tables} must be made from the data, features and tasks of recipe "
+            f"{recipe.name!r} (digest {digest[:12]}), got {manifest.recipe_digest[:12]}"
+            "; build the feature tables again"
+        )
+    stats = {task.name: manifest.tasks[task.name]["train"] for task in recipe.tasks}
+    network = _build(recipe, manifest.feature_schema, stats)
+    _check_weights(network, state, where="the given weights")
+    work = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        work.mkdir(parents=True)
+        for source in _table_files(tables):
+            _link(source, work / source.relative_to(tables))
+        if report is not None:
+            _link(report, work / "report.html")
+        _save_weights(state, work / _WEIGHTS)
+        info = BundleInfo(
+            format_version=_FORMAT_VERSION,
+            name=recipe.name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            recipe=recipe,
+            recipe_digest=manifest.recipe_digest,
+            feature_schema=manifest.feature_schema,
+            signature=manifest.signature,
+            task_stats=stats,
+            versions=_versions(),
+            files=seal_files(work),
+            metrics={task: dict(of) for task, of in metrics.items()},
+        )
+        # No NaN: it would be no JSON, and metrics that are undefined are absent.
+        text = json.dumps(info.model_dump(mode="json"), indent=1, allow_nan=False)
+        (work / _INFO).write_bytes(text.encode())
+        digest = sha256(text.encode()).hexdigest()
+        (work / _SEAL).write_bytes(_seal_line(digest))
+        work.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise EnvironmentFault(
+            f"{folder} could not be written: {error}; free the disk or choose another "
+            "folder"
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def load_bundle(folder: Path, *, verify: bool = True) -> Bundle:
+    """Load a bundle, if it is exactly what was written.
+
+    Args:
+        folder: As ``write_bundle`` made it; a link to the folder will do.
+        verify: Also hash every file. Without, names and sizes must still be right: for
+            many processes that load what one of them has verified.
+
+    Raises:
+        ArtifactError: There is no complete bundle, a file is missing, extra or altered,
+            the format is another, or the weights do not fit the recipe.
+    """
+    folder = folder.resolve()
+    info, digest = _read_info(folder)
+    besides = frozenset({_INFO, _SEAL})
+    check_files(folder, info.files, besides=besides, hash=verify)
+    network = _build(info.recipe, info.feature_schema, info.task_stats)
+    weights = folder / _WEIGHTS
+    try:
+        state = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(
+            f"{weights} cannot be read: {error}; build the bundle again"
+        ) from error
+    _check_weights(network, state, where=str(weights))
+    # Assigned, not copied: the parameters then are the mapped file.
+    network.load_state_dict(state, strict=True, assign=True)
+    network.requires_grad_(requires_grad=False)
+    featurizer = Featurizer.load(folder / "encoders")
+    return Bundle(
+        folder=folder,
+        info=info,
+        digest=digest,
+        featurizer=featurizer,
+        store=FeatureStore(
+            featurizer.contract,
+            _entities(folder, info, "users.arrow"),
+            _entities(folder, info, "items.arrow"),
+        ),
+        network=network.eval(),
+    )
+
+
+def _read_info(folder: Path) -> tuple[BundleInfo, str]:
+    path = folder / _INFO
+    try:
+        content, seal = path.read_bytes(), (folder / _SEAL).read_bytes()
+    except OSError as error:
+        raise ArtifactError(
+            f"{folder} must be a complete bundle, but {error.filename} cannot be read "
+            f"({error.strerror}); build it again or correct the path"
+        ) from error
+    digest = sha256(content).hexdigest()
+    if seal != _seal_line(digest):
+        raise ArtifactError(
+            f"{path} must have the sha256 that {_SEAL} says "
+            f"({seal[:64].decode(errors='replace')}), got {digest}; copy or build the "
+            "bundle again"
+        )
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise ArtifactError(f"{path} is no JSON: {error}; build it again") from error
+    got = found.get("format_version") if isinstance(found, dict) else None
+    if got != _FORMAT_VERSION:
+        raise ArtifactError(
+            f"{path} must have format version {_FORMAT_VERSION}, got {got!r}; load it "
+            "with the version of recsys-mtl that wrote it, or build it again"
+        )
+    try:
+        return BundleInfo.model_validate(found), digest
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{path} does not fit this version of recsys-mtl, {__version__}: {error}; "
+            "load it with the version that wrote it, or build it again"
+        ) from error
+
+
+def _entities(folder: Path, info: BundleInfo, name: str) -> EntityTable | None:
+    return EntityTable.load(folder / name) if name in info.files else None
+
+
+def _build(
+    recipe: Recipe, schema: FeatureSchema, stats: Mapping[str, TaskStats]
+) -> Network:
+    # On meta, tables take no memory and no time until weights are assigned.
+    return build_network(
+        recipe.model,
+        recipe.features,
+        schema,
+        recipe.tasks,
+        stats,
+        device=torch.device("meta"),
+    )
+
+
+def _check_weights(
+    network: Network, state: Mapping[str, Tensor], *, where: str
+) -> None:
+    """Refuse weights of other names, shapes or types than the network's."""
+    wanted = network.state_dict()
+    for name in sorted(wanted.keys() | state.keys()):
+        want, got = (_form(weights.get(name)) for weights in (wanted, state))
+        if want != got:
+            raise ArtifactError(
+                f"{name!r} of {where} must be {want}, got {got}; weights, recipe and "
+                "feature tables must be of one training run"
+            )
+
+
+def _form(tensor: Tensor | None) -> str:
+    if tensor is None:
+        return "absent"
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+
+
+def _table_files(tables: Path) -> list[Path]:
+    names = ("manifest.json", "users.arrow", "items.arrow")
+    files = [tables / name for name in names if (tables / name).exists()]
+    return files + [p for p in sorted((tables / "encoders").rglob("*")) if p.is_file()]
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source = source.resolve()  # a linked link would be a link
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without hard links
+        shutil.copyfile(source, target)
+
+
+def _save_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, path)
+
+
+def _seal_line(digest: str) -> bytes:
+    return f"{digest}  {_INFO}\n".encode()
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("torch", "torchrec", "safetensors")}
+    return {
+        "recsys_mtl": __version__,
+        "python": platform.python_version(),
+        **packages,
+    }
