@@ -1,7 +1,7 @@
 """One self-contained page about one trained model."""
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -118,7 +118,7 @@ def write_report(
     label_BT: Float[np.ndarray, "batch tasks"],
     prediction_BT: Float[np.ndarray, "batch tasks"],
     command: str,
-    counts: Mapping[str, Mapping[str, int]],
+    counts: Mapping[str, Mapping[str, Mapping[str, int]]],
     seconds: Mapping[str, float],
 ) -> None:
     """Write the page: metrics, curves, calibration, distributions, recipe, command.
@@ -135,7 +135,7 @@ def write_report(
         label_BT: Test labels, NaN where a task has none.
         prediction_BT: Test predictions.
         command: What to type to make this again.
-        counts: Feature -> what was counted (missing, unseen, ...) -> rows.
+        counts: Split -> feature -> what was counted (missing, unseen, ...) -> values.
         seconds: By stage, in order.
     """
     best = [check for check in history if check["best"]][-1:]
@@ -169,8 +169,9 @@ def write_report(
             for t, task in enumerate(recipe.tasks)
         ],
         learning_rate=_learning_rate(history),
-        count_names=sorted({name for of in counts.values() for name in of}),
         counts=counts,
+        count_names=_in_order(of for split in counts.values() for of in split.values()),
+        count_rows=_in_order(counts.values()),
         seconds=seconds,
         versions=_versions(),
         trusted=Markup,  # only for charts, which escape their text
@@ -321,6 +322,11 @@ def _facts(
     if seconds:
         facts["Time"] = f"{sum(seconds.values()):,.0f} s"
     return facts
+
+
+def _in_order(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """All keys, each once, as they first come."""
+    return list(dict.fromkeys(name for mapping in mappings for name in mapping))
 
 
 def _plural(number: int, noun: str) -> str:

@@ -61,7 +61,10 @@ def make_arguments(recipe: Recipe, num: int = 300) -> dict:
         "label_BT": label_BT,
         "prediction_BT": prob_BT,
         "command": "recsys-mtl run toy.yaml && echo '<done>'",
-        "counts": {"u": {"missing": 12_345, "unseen": 0, "unreadable": 1}},
+        "counts": {
+            "train": {"u": {"missing": 12_345, "unseen": 0, "unreadable": 1}},
+            "test": {"u": {"missing": 0, "unseen": 67, "unreadable": 0}},
+        },
         "seconds": {"features": 1.5, "train": 20.0},
     }
 
@@ -132,6 +135,7 @@ def test_the_page_holds_the_metrics_with_their_intervals(page, recipe):
     assert f"{metrics['rare']['normalised_entropy']:.4f}" in page
     assert f"{metrics['dwell']['rmse']:.4g}" in page
     assert "12,345" in page
+    assert ">67<" in page
 
 
 def test_the_recipe_on_the_page_is_the_recipe(page, recipe):
