@@ -68,7 +68,7 @@ class FeatureReader:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.schema: FeatureSchema = FeatureManifest.load(folder).schema
+        self.schema: FeatureSchema = FeatureManifest.load(folder).feature_schema
         self.batch_size = batch_size
         self.tasks = tasks
         self.rank = rank

@@ -140,7 +140,7 @@ def build(
     return build_network(
         recipe.model,
         recipe.features,
-        manifest.schema,
+        manifest.feature_schema,
         recipe.tasks,
         {task.name: manifest.tasks[task.name]["train"] for task in recipe.tasks},
         device=device,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from operator import add
 from pathlib import Path
 from types import FrameType
 from typing import final
@@ -181,27 +182,26 @@ class _Run:
     ) -> None:
         state = self._state
         last = self._reader.steps_per_epoch
-        clock = time.perf_counter()
+        clock = _clock()
         for batch in batches:
             self._optimizer.set_rates(
                 self._schedule.factor(state.step), self._schedule.floor
             )
             sums, counts = self._step(batch.to(self._device), state.step)
-            state.loss_sum = [a + b for a, b in zip(state.loss_sum, sums, strict=True)]
-            state.loss_count = [
-                a + b for a, b in zip(state.loss_count, counts, strict=True)
-            ]
+            state.loss_sum = list(map(add, state.loss_sum, sums))
+            state.loss_count = list(map(add, state.loss_count, counts))
             state.step += 1
             state.epoch_step += 1
             state.rows += batch.num_rows * self._reader.world
-            now = time.perf_counter()
-            state.seconds, clock = state.seconds + now - clock, now
+            before, clock = clock, _clock()
+            state.seconds += clock[0] - before[0]
+            state.cpu_seconds += clock[1] - before[1]
             self._meter.tell(self._rows_done(), self._loss)
             if state.epoch_step in check_at:
                 if state.epoch_step == last:
                     state.epoch, state.epoch_step = state.epoch + 1, 0
                 self._check()
-                clock = time.perf_counter()
+                clock = _clock()
                 if self._schedule.exhausted:
                     return
             if interrupted.is_set():
@@ -225,13 +225,14 @@ class _Run:
             metrics=metrics,
             learning_rates=tuple(self._optimizer.rates),
             seconds=state.seconds,
+            cpu_seconds=state.cpu_seconds,
             rows_per_s=state.rows / max(state.seconds, 1e-9),
             best=best,
         )
         state.checks.append(check)
         state.loss_sum = [0.0] * len(state.loss_sum)
         state.loss_count = [0] * len(state.loss_count)
-        state.seconds, state.rows = 0.0, 0
+        state.seconds, state.cpu_seconds, state.rows = 0.0, 0.0, 0
         self._checkpointer.save(self._model, self._optimizer, state, best=best)
         if self._events is not None:
             self._events.write(state.checks)
@@ -254,6 +255,10 @@ class _Run:
         size = self._spec.batch_size * self._reader.world
         partial = min(state.epoch_step * size, self._reader.num_rows)
         return state.epoch * self._reader.num_rows + partial
+
+
+def _clock() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
 
 
 @contextmanager

@@ -20,7 +20,8 @@ class Check(BaseModel):
         metrics: By task, as ``evaluate_tasks`` gives them.
         learning_rates: Of each group of parameters, after this check.
         seconds: Wall time of training since the last check, validation left out.
-        rows_per_s: Training rows of all workers in each of those seconds.
+        cpu_seconds: Processor time of this worker in that time, all threads together.
+        rows_per_s: Training rows of all workers in each second of wall time.
         best: Whether no earlier check was better.
     """
 
@@ -32,6 +33,7 @@ class Check(BaseModel):
     metrics: dict[str, dict[str, float]]
     learning_rates: tuple[float, ...]
     seconds: float
+    cpu_seconds: float
     rows_per_s: float
     best: bool
 
@@ -47,6 +49,7 @@ class RunState(BaseModel):
         loss_sum: Sum of each task's loss over the rows since the last check.
         loss_count: Number of those rows.
         seconds: Wall time since the last check.
+        cpu_seconds: Processor time since the last check.
         rows: Training rows read since the last check.
         dropped_rows: Rows an epoch leaves out; see ``FeatureReader``.
         checks: So far.
@@ -62,6 +65,7 @@ class RunState(BaseModel):
     loss_sum: list[float]
     loss_count: list[int]
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     rows: int = 0
     dropped_rows: int = 0
     checks: list[Check] = []

@@ -69,14 +69,12 @@ def write_tables(
         rows=rows, positives=rows // 2, mean=0.5, log_mean=0.7, log_std=0.5
     )
     FeatureManifest(
-        format_version=1,
         recipe={},
         recipe_digest="",
-        schema=SCHEMA,
+        feature_schema=SCHEMA,
         signature=(),
         splits={},
         tasks={"click": {"train": stats}, "stay": {"train": stats}},
-        counts={},
     ).save(folder)
     return folder
 
