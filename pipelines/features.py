@@ -1,21 +1,27 @@
 """Raw rows -> feature tables, on Ray Data, in memory that does not grow with the rows.
 
-Three passes: deal rows out so that one task sees all rows of a user (``partition``);
-fit encoders on training rows (``encode.fit_bucket``); encode (``encode.encode_bucket``).
+Rows are read once and dealt out so that one task sees all rows of a user
+(``partition``); encoders are fitted on training rows (``encode.fit_bucket``); then all
+rows are encoded (``encode.encode_bucket``).
 """
 
 import json
 import logging
-from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
 from pipelines.folder import whole
 from pipelines.ray_session import ray_session
+from pipelines.table_build import TableBuild
 from recsys_mtl.config.recipe import Recipe
-from recsys_mtl.config.source import SimulatedEntities, SimulatorSource
-from recsys_mtl.data.fragment import AbstractFragment
-from recsys_mtl.data.source import Source, source_files
+from recsys_mtl.config.source import (
+    ArrowSource,
+    CsvSource,
+    ParquetSource,
+    SimulatedEntities,
+    SimulatorSource,
+)
+from recsys_mtl.data.source import source_files
 from recsys_mtl.errors import ArtifactError
 from recsys_mtl.features.manifest import FeatureManifest
 from recsys_mtl.progress import OnProgress, Progress, silent
@@ -25,11 +31,6 @@ __all__ = ["build_feature_tables", "tables_digest"]
 _LOG = logging.getLogger(__name__)
 
 _FORMAT = 1
-_BUCKET_ROWS = 200_000
-_TASK_ROWS = 1_000_000
-_LEAST_BUCKETS = 8
-_BYTES_A_LINE = 80
-_GZIP = 6
 
 
 def build_feature_tables(
@@ -64,7 +65,7 @@ def build_feature_tables(
         return found
     with whole(output) as folder, ray_session(num_cpus, verbose):
         folder.mkdir()
-        manifest = _Build(recipe, digest, folder, on_progress).finish()
+        manifest = TableBuild(recipe, digest, folder, on_progress).run()
     return manifest
 
 
@@ -86,7 +87,7 @@ def tables_digest(recipe: Recipe) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _file_sources(recipe: Recipe) -> list[Source]:
+def _file_sources(recipe: Recipe) -> list[ParquetSource | ArrowSource | CsvSource]:
     data = recipe.data
     sources = [data.interactions, *(e.source for e in (data.users, data.items) if e)]
     return [

@@ -4,24 +4,25 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.spill import ROW, SPLIT, TIME, spread, write_buckets
+from pipelines.spill import ROW, ROW_BITS, SPLIT, TIME, spread, write_buckets
 from recsys_mtl.config.data import DataSpec, TimeSplit
 from recsys_mtl.data.fragment import AbstractFragment
 from recsys_mtl.data.source import BadLines
 from recsys_mtl.data.split import DROPPED, TimeSample, assign_split
+from recsys_mtl.features.cast import cast_column
+from recsys_mtl.features.contract import RawContract
 from recsys_mtl.features.hashing import flat
 from recsys_mtl.features.time import to_micros
 
-__all__ = ["PartitionReport", "PartitionTask", "partition"]
+__all__ = ["PartitionReport", "PartitionTask", "key_column", "partition"]
 
 _FLUSH_BYTES = 64 << 20
 _FLUSH_ROWS = 1 << 19
-_ROW_BITS = 40
 
 
 @final
@@ -31,6 +32,7 @@ class PartitionTask:
 
     Attributes:
         data: What the rows mean.
+        contract: Types of the keys.
         fragments: Where the rows are.
         place: Place of the first fragment in the source.
         folder: Where to write.
@@ -39,6 +41,7 @@ class PartitionTask:
     """
 
     data: DataSpec
+    contract: RawContract
     fragments: tuple[AbstractFragment, ...]
     place: int
     folder: Path
@@ -103,7 +106,7 @@ def partition(task: PartitionTask) -> PartitionReport:
 def _tagged(task: PartitionTask, report: PartitionReport) -> Iterator[pa.Table]:
     """Rows with number, time and split; without those that belong to no split."""
     for place, fragment in enumerate(task.fragments, task.place):
-        row = place << _ROW_BITS
+        row = place << ROW_BITS
         for table in fragment.read(report.bad_lines):
             row_B = np.arange(row, row + table.num_rows, dtype=np.int64)
             row += table.num_rows
@@ -141,12 +144,22 @@ def _flush(
     table = pa.concat_tables(waiting).combine_chunks()
     name = f"{task.place:06d}-{len(report.by_user):04d}.arrow"
     path = task.folder / f"user-{name}"
-    hash_B = spread(table, task.data.keys.user)
+    hash_B = spread(table.column(ROW), key_column(table, task.contract, "user"))
     write_buckets(table, hash_B, task.num_buckets, path)
     report.by_user.append(path)
     if task.item_columns:
         path = task.folder / f"item-{name}"
-        hash_B = spread(table, task.data.keys.item)
+        hash_B = spread(table.column(ROW), key_column(table, task.contract, "item"))
         columns = table.select(task.item_columns)
         write_buckets(columns, hash_B, task.num_buckets, path)
         report.by_item.append(path)
+
+
+def key_column(
+    raw: pa.Table, contract: RawContract, of: Literal["user", "item"]
+) -> pa.Array | None:
+    """The user or item of every row, in one type whatever the file's; or no key."""
+    key = contract.keys.user if of == "user" else contract.keys.item
+    if key is None:
+        return None
+    return cast_column(raw.column(key), contract.type_of(key)).array

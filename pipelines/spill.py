@@ -16,12 +16,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from recsys_mtl.errors import DataError
-from recsys_mtl.features.hashing import flat, stable_hash
+from recsys_mtl.features.hashing import stable_hash
 
-__all__ = ["ROW", "SPLIT", "TIME", "read_bucket", "spread", "write_buckets"]
+__all__ = ["ROW", "ROW_BITS", "SPLIT", "TIME", "read_bucket", "spread", "write_buckets"]
 
 ROW = "__row"
 """Column with a number that grows in the order of the source."""
+
+ROW_BITS = 40
+"""Low bits of a row's number: its place in its fragment. The fragment is above."""
 
 TIME = "__time"
 """Column with microseconds since 1970, null where there is no readable time."""
@@ -30,21 +33,21 @@ SPLIT = "__split"
 """Column with the code of the row's split."""
 
 
-def spread(table: pa.Table, key: str | None) -> npt.NDArray[np.uint64]:
+def spread(row_B: pa.ChunkedArray, keys_B: pa.Array | None) -> npt.NDArray[np.uint64]:
     """A hash of every row's key; rows without one are dealt out evenly.
 
     Args:
-        table: Rows with the columns ``ROW`` and ``key``.
-        key: Rows of one key have one hash; every row its own if left out.
+        row_B: Numbers of the rows.
+        keys_B: Rows of one key have one hash; every row its own if left out. Keys have
+            one type in all files, since the number 1 and the text "1" differ.
 
     Shape:
         - return: ``(rows,)``
     """
-    hash_B = stable_hash(table.column(ROW))
-    if key is not None:
-        values = flat(table.column(key))
-        known_B = values.is_valid().to_numpy(zero_copy_only=False)
-        hash_B[known_B] = stable_hash(values)[known_B]
+    hash_B = stable_hash(row_B)
+    if keys_B is not None:
+        known_B = keys_B.is_valid().to_numpy(zero_copy_only=False)
+        hash_B[known_B] = stable_hash(keys_B)[known_B]
     return hash_B
 
 

@@ -11,7 +11,13 @@ from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.errors import ArtifactError
 from recsys_mtl.features.schema import Artifact, FeatureSchema, RawColumn
 
-__all__ = ["FeatureManifest", "SplitFiles", "TaskStats", "recipe_digest"]
+__all__ = [
+    "FeatureManifest",
+    "InputCounts",
+    "SplitFiles",
+    "TaskStats",
+    "recipe_digest",
+]
 
 _FORMAT = 1
 _FILE = "manifest.json"
@@ -49,6 +55,28 @@ class SplitFiles(Artifact):
     part_rows: tuple[int, ...] = ()
 
 
+class InputCounts(Artifact):
+    """What was odd about the raw tables. Only bad lines and keyless rows are lost.
+
+    Attributes:
+        rows: Rows of the log that could be read.
+        untimed: Rows of the log without a readable time.
+        duplicates: Rows of the log that repeat user, item and time; they are kept.
+        bad_lines: Lines of text that were skipped: too many or too few values.
+        first_bad_lines: Where the first few stand.
+        duplicate_entities: By table, rows that a later row of the same key replaced.
+        keyless_entities: By table, rows without a key.
+    """
+
+    rows: int = 0
+    untimed: int = 0
+    duplicates: int = 0
+    bad_lines: int = 0
+    first_bad_lines: tuple[str, ...] = ()
+    duplicate_entities: dict[str, int] = Field(default_factory=dict)
+    keyless_entities: dict[str, int] = Field(default_factory=dict)
+
+
 @final
 class FeatureManifest(Artifact):
     """The table of contents of a feature-table folder.
@@ -63,6 +91,7 @@ class FeatureManifest(Artifact):
         tasks: By task and split, its labels.
         counts: By split, then by feature, what was missing, unseen or unreadable.
         dropped: Rows that are in no split, counted by reason.
+        input: What was odd about the raw tables.
     """
 
     model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
@@ -77,6 +106,7 @@ class FeatureManifest(Artifact):
     tasks: dict[str, dict[str, TaskStats]]
     counts: dict[str, dict[str, dict[str, int]]] = Field(default_factory=dict)
     dropped: dict[str, int] = Field(default_factory=dict)
+    input: InputCounts = InputCounts()
 
     @property
     def schema(self) -> FeatureSchema:  # type: ignore[override]
