@@ -70,13 +70,13 @@ _DEVICE_LOGIT = np.array([0.0, 0.1, -0.3])
 # Relative traffic by hour: nights are quiet, evenings busy.
 _TRAFFIC = 1.0 + 0.8 * np.sin((np.arange(24) - 13.0) / 24 * 2 * np.pi)
 
-_CLICK_BIAS = -1.6
-_TASTE = 0.55
-_WARMTH = 0.9
+_CLICK_BIAS = -1.9
+_TASTE = 0.8
+_WARMTH = 0.6
 _WARM_UNIT = 2.0
 _FADE = 0.9
 _WATCH_SPREAD = 0.7
-_LIKE_BIAS, _FOLLOW_BIAS, _ORDER_BIAS = -3.75, -4.75, -4.15
+_LIKE_BIAS, _FOLLOW_BIAS, _ORDER_BIAS = -3.9, -5.2, -4.4
 
 
 @final
@@ -252,7 +252,7 @@ class _Feed:
         )
         click_R, true_click_R = self._click(rng, logit_R, category_R)
 
-        median_R = 2.3 + 0.45 * length_R + 0.35 * appeal_R
+        median_R = 2.15 + 0.45 * length_R + 0.35 * appeal_R
         median_R -= 0.3 * users.haste_U[user_R]
         watch_R = np.exp(median_R + _WATCH_SPREAD * rng.standard_normal(rows))
         long_R = np.minimum(world.duration_I[item_R], LONG_VIEW_S)
@@ -370,4 +370,5 @@ def _turned_dot(taste_RW: Floats, style_RW: Floats, angle_R: Floats) -> Floats:
     crossed_R = np.einsum("rw,rw->r", taste_RW[:, ::2], style_RW[:, 1::2])
     crossed_R -= np.einsum("rw,rw->r", taste_RW[:, 1::2], style_RW[:, ::2])
     turned_R: Floats = np.cos(angle_R) * straight_R + np.sin(angle_R) * crossed_R
-    return turned_R / np.sqrt(taste_RW.shape[1])
+    turned_R /= np.sqrt(taste_RW.shape[1])
+    return turned_R

@@ -45,8 +45,9 @@ _WIDTH = 8
 
 # What a taste and a style are made of. Most of both can be read off the columns of the
 # users and items tables; `own` is what only behaviour tells.
-_AGE, _GENDER, _CITY, _INTEREST, _OWN_TASTE = 0.55, 0.55, 0.25, 0.85, 0.25
-_CREATOR, _TAG, _OWN_STYLE = 0.35, 0.30, 0.15
+_AGE, _GENDER, _CITY = 0.75, 0.75, 0.2
+_FAVOURITE, _INTEREST, _OWN_TASTE = 0.5, 0.15, 0.10
+_CREATOR, _TAG, _OWN_STYLE = 0.15, 0.10, 0.05
 
 
 @final
@@ -143,12 +144,14 @@ class World:
         wish_UQ = segment_UW @ self.click_QW.T / np.sqrt(_WIDTH)
         wish_UQ += rng.gumbel(size=wish_UQ.shape)
         number_U = rng.integers(1, _MAX_INTERESTS + 1, count)
-        chosen_UQ = np.argsort(np.argsort(-wish_UQ)) < number_U[:, None]
-        mix_UQ = chosen_UQ / np.sqrt(number_U)[:, None]
+        place_UQ = np.argsort(np.argsort(-wish_UQ))
+        chosen_UQ = place_UQ < number_U[:, None]
+        favourite_UQ = place_UQ == 0
+        mix_UQ = _FAVOURITE * favourite_UQ + _INTEREST * chosen_UQ
         other_UW = self._segment(1, age_U, gender_U, city_U)
         tastes = [
             segment
-            + _INTEREST * (mix_UQ @ style_QW)
+            + mix_UQ @ style_QW
             + _OWN_TASTE * rng.standard_normal((count, _WIDTH))
             for segment, style_QW in (
                 (segment_UW, self.click_QW),
@@ -159,7 +162,7 @@ class World:
         lively_U = np.log(activity_U)
         haste_U = np.linspace(0.5, -0.5, len(_AGE_GROUPS))[age_U]
         thrift_U = np.linspace(0.1, 0.7, len(_CITY_SHARES))[city_U]
-        eagerness_U = 0.15 * lively_U + 0.2 * rng.standard_normal(count)
+        eagerness_U = 0.4 * lively_U + 0.2 * rng.standard_normal(count)
         flat_U, row_U = np.nonzero(chosen_UQ)[1], np.cumsum(number_U)
         table = pa.table(
             {
@@ -167,6 +170,9 @@ class World:
                 "age_group": _with_nulls(rng, np.array(_AGE_GROUPS)[age_U]),
                 "gender": _with_nulls(rng, np.array(_GENDERS)[gender_U]),
                 "city_tier": _with_nulls(rng, city_U + 1),
+                "favourite": _with_nulls(
+                    rng, np.array(CATEGORIES)[favourite_UQ.argmax(axis=1)]
+                ),
                 "interests": _lists(row_U, np.array(CATEGORIES)[flat_U]),
                 "activity": _with_nulls(rng, np.round(activity_U, 3)),
                 "registered_days": pa.array(rng.geometric(1 / 400, count)),
@@ -230,8 +236,8 @@ def build_world(seed: int, num_items: int, num_days: int) -> World:
 
     click_QW, click_IW, *click_segments = laws()
     other_QW, other_IW, *other_segments = laws()
-    creator_appeal = 0.25 * rng.standard_normal(num_creators)
-    quality_I = 0.45 * rng.standard_normal(num_items) + creator_appeal[creator_I]
+    creator_appeal = 0.5 * rng.standard_normal(num_creators)
+    quality_I = 0.6 * rng.standard_normal(num_items) + creator_appeal[creator_I]
     merit_I = 0.5 * rng.standard_normal(num_items)
     duration_I = np.clip(rng.lognormal(np.log(25), 0.7, num_items), 4.0, 300.0)
     price_I = rng.standard_normal(num_items)
