@@ -30,7 +30,7 @@ class ErrorBody(Struct, frozen=True):
     error: ErrorDetail
 
 
-class HttpFault(Exception):
+class HttpFault(Exception):  # noqa: N818 - a refusal, told to the caller
     """A request that gets ``status``."""
 
     def __init__(

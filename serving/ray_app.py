@@ -17,6 +17,7 @@ import psutil
 from recsys_mtl.errors import EnvironmentFault
 from serving.port import claim_port, free_ports, url_of
 from serving.settings import ServingSettings
+from serving.signals import stopped_by_signals
 
 __all__ = ["run_ray"]
 
@@ -67,7 +68,8 @@ def run_ray(
     private = Path(tempfile.mkdtemp(prefix="recsys-mtl-"))
     try:
         os.environ.update(_environment(private, settings))
-        with _cluster(replicas, settings):
+        # Ray has put handlers of its own over those of the caller.
+        with _cluster(replicas, settings), stopped_by_signals(stop):
             _deploy(bundle, host, port, replicas, settings)
             on_ready(url)
             stop.wait()
@@ -140,7 +142,7 @@ def _cluster(replicas: int, settings: ServingSettings) -> Iterator[None]:
                 quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
                 quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
             if ray.is_initialized():
-                serve.shutdown()
+                serve.shutdown()  # type: ignore[no-untyped-call]
             ray.shutdown()
         _end(ours)
 
@@ -162,7 +164,6 @@ def _deploy(
         logging_config=logs,
     )
     deployment = serve.deployment(
-        Replica,
         name="Ranker",
         num_replicas=replicas,
         max_ongoing_requests=_ONGOING,
@@ -171,7 +172,7 @@ def _deploy(
         logging_config=logs,
     )
     serve.run(
-        deployment.bind(str(bundle.resolve()), settings),
+        deployment(Replica).bind(str(bundle.resolve()), settings),
         name="recsys-mtl",
         route_prefix="/",
     )

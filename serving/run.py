@@ -1,14 +1,12 @@
 """Start a server and stay until it is told to stop."""
 
-import contextlib
-import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Literal, assert_never
 
 from serving.settings import ServingSettings
+from serving.signals import stopped_by_signals
 
 __all__ = ["Engine", "serve"]
 
@@ -44,7 +42,7 @@ def serve(
     """
     settings = settings or ServingSettings()
     stop = stop or threading.Event()
-    with _stopped_by_signals(stop):
+    with stopped_by_signals(stop):
         match engine:
             case "uvicorn":
                 if replicas != 1:
@@ -76,26 +74,3 @@ def serve(
                 )
             case _:
                 assert_never(engine)
-
-
-@contextlib.contextmanager
-def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
-    """Let SIGINT and SIGTERM set ``stop``; a second one has its usual effect."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals; the caller has ``stop``
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del frame
-        stop.set()
-        signal.signal(number, before[number])
-
-    before = {
-        number: signal.signal(number, handle)
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -54,7 +54,7 @@ class ModelCard(Struct, frozen=True):
     tasks: list[TaskCard]
     score: dict[str, str | dict[str, float]]
     signature: list[InputColumn]
-    metrics: dict[str, dict[str, float | None]]
+    metrics: dict[str, dict[str, float]]
 
 
 class ModelList(Struct, frozen=True):

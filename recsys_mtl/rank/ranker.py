@@ -8,13 +8,17 @@ import pyarrow as pa
 import torch
 from jaxtyping import Bool, Float
 
+from recsys_mtl.config.feature import HistoryFeature
 from recsys_mtl.data.batch import to_batch
 from recsys_mtl.export.bundle import Bundle
-from recsys_mtl.rank.card import InputColumn, ModelCard
+from recsys_mtl.features.entity import EntityTable
+from recsys_mtl.rank.card import InputColumn, ModelCard, TaskCard
 from recsys_mtl.rank.column import unknown_name
 from recsys_mtl.rank.fusion import fuse
 from recsys_mtl.rank.raw import RequestReader
 from recsys_mtl.rank.request import (
+    Cell,
+    Id,
     RankedItem,
     RankRequest,
     RankResponse,
@@ -22,6 +26,7 @@ from recsys_mtl.rank.request import (
     ScoreResponse,
     UnknownIds,
     UnknownRows,
+    UserInput,
 )
 
 __all__ = ["Ranker", "Scored"]
@@ -61,7 +66,7 @@ class Ranker:
         self._bundle = bundle
         self._spec = recipe.fused_score
         self.tasks = tuple(task.name for task in recipe.tasks)
-        self.card: ModelCard = card_of(bundle)
+        self.card: ModelCard = _card(bundle)
         self._reader = RequestReader(
             self.card.signature, recipe.data.keys, recipe.data.timestamp
         )
@@ -85,16 +90,18 @@ class Ranker:
         """
         bundle = self._bundle
         assembled = bundle.store.assemble(raw)
-        encoded = bundle.featurizer.encode(
-            bundle.featurizer.canonical(assembled.raw), assembled.histories
-        )
-        batch = to_batch(encoded, bundle.featurizer.schema)
-        prediction_BT = bundle.network.predict(bundle.network(batch)).numpy()
+        encoded = bundle.featurizer.encode(assembled.raw, assembled.histories)
+        prediction_BT = np.empty((0, len(self.tasks)), dtype=np.float32)
+        if encoded.num_rows:  # TorchRec takes no empty batches
+            batch = to_batch(encoded, bundle.schema)
+            prediction_BT = bundle.network.predict(bundle.network(batch)).numpy()
+        keys, store = bundle.recipe.data.keys, bundle.store
+        rows = assembled.raw
         return Scored(
             prediction_BT,
             fuse(self._spec, prediction_BT, self.tasks),
-            assembled.known_user_B,
-            assembled.known_item_B,
+            self._known(store.users, keys.user, rows, assembled.known_user_B),
+            self._known(store.items, keys.item, rows, assembled.known_item_B),
         )
 
     def rank(self, request: RankRequest, *, now_us: int) -> RankResponse:
@@ -165,6 +172,48 @@ class Ranker:
             timestamp_from=_source(raw.timed_by_request),
         )
 
+    def example(self) -> RankRequest:
+        """Give a small request that is answered: for warm-up and documentation."""
+        items = self._bundle.store.items
+        keys = self._bundle.recipe.data.keys
+        kinds = {column.name: column.type for column in self.card.signature}
+        # A made-up user: no real one belongs in a page of documentation.
+        user = UserInput()
+        if keys.user is not None:
+            user = UserInput(id=1 if kinds[keys.user] == "int" else "user-1")
+        ids: list[Id] = [None, None]
+        if keys.item is not None and items is not None and items.rows.num_rows:
+            ids = items.rows.column(items.key).slice(0, 3).to_pylist()
+        elif keys.item is not None:
+            ids = [1, 2, 3] if kinds[keys.item] == "int" else ["item-1", "item-2"]
+        return RankRequest(user=user, item_ids=ids, top_k=2)
+
+    def example_rows(self) -> ScoreRequest:
+        """Give rows that are scored: the candidates of ``example``."""
+        example, keys = self.example(), self._bundle.recipe.data.keys
+        rows: list[dict[str, Cell]] = []
+        for item_id in example.item_ids or ():
+            row: dict[str, Cell] = {}
+            if keys.user is not None:
+                row[keys.user] = example.user.id
+            if keys.item is not None:
+                row[keys.item] = item_id
+            rows.append(row)
+        return ScoreRequest(rows=rows)
+
+    def _known(
+        self,
+        table: EntityTable | None,
+        key: str | None,
+        rows: pa.Table,
+        stored_B: Bool[np.ndarray, " batch"],
+    ) -> Bool[np.ndarray, " batch"]:
+        """Where there is no table to know a key, the vocabulary of its feature does."""
+        if table is not None or key is None:
+            return stored_B
+        known_B = self._bundle.featurizer.known(key, rows.column(key))
+        return stored_B if known_B is None else known_B
+
     def _chosen(self, tasks: list[str] | None) -> list[tuple[str, int]]:
         if tasks is None:
             return [(task, t) for t, task in enumerate(self.tasks)]
@@ -178,3 +227,44 @@ def _source(timed_by_request: bool | None) -> Literal["request", "server"] | Non
     if timed_by_request is None:
         return None
     return "request" if timed_by_request else "server"
+
+
+def _card(bundle: Bundle) -> ModelCard:
+    recipe, info = bundle.recipe, bundle.info
+    score = recipe.fused_score
+    return ModelCard(
+        name=recipe.name,
+        version=bundle.version,
+        created=info.created,
+        description=recipe.description,
+        tasks=[TaskCard(task.name, task.kind) for task in recipe.tasks],
+        score={"kind": score.kind, "weights": dict(score.weights)},
+        signature=_signature(bundle),
+        metrics=info.metrics,
+    )
+
+
+def _signature(bundle: Bundle) -> list[InputColumn]:
+    """Say why each raw column is read; leave out what a caller cannot know yet."""
+    data = bundle.recipe.data
+    histories = tuple(
+        f"{feature.name}."
+        for feature in bundle.recipe.features
+        if isinstance(feature, HistoryFeature)
+    )
+    columns = []
+    for column in bundle.signature:
+        if column.history_only:
+            continue
+        role: Literal["key", "timestamp", "feature", "history"] = "feature"
+        unit = None
+        if column.name in (data.keys.user, data.keys.item):
+            role = "key"
+        elif data.timestamp is not None and column.name == data.timestamp.column:
+            role, unit = "timestamp", data.timestamp.unit
+        elif column.name.startswith(histories):
+            role = "history"
+            if data.timestamp is not None and column.name.endswith(".time"):
+                unit = data.timestamp.unit
+        columns.append(InputColumn(column.name, column.type, column.origin, role, unit))
+    return columns

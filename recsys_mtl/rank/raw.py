@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, assert_never, cast, final
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys_mtl.config.data import KeysSpec, TimestampSpec
 from recsys_mtl.errors import RequestError
@@ -77,6 +79,8 @@ class RequestReader:
         for name, value in request.context.items():
             field = f"context.{name}"
             self._expect(field, name, ("context",), ("feature", "timestamp"))
+            if value is None and self._columns[name].role == "timestamp":
+                continue  # as if left out
             columns[name] = self._constant(name, value, field, len(items))
         for name, value in request.user.features.items():
             field = f"user.features.{name}"
@@ -148,12 +152,10 @@ class RequestReader:
         self, name: str, cells: Sequence[Any], path: Callable[[int], str]
     ) -> pa.Array:
         column = self._columns[name]
-        if column.role == "timestamp":
-            assert self._timestamp is not None
-            return _times(cells, self._timestamp, path)
-        if column.role == "history" and column.unit is not None:
-            return self._history_times(cells, path)
-        return whole_column(cells, cast(ColumnType, column.type), path)
+        array = whole_column(cells, cast(ColumnType, column.type), path)
+        if column.unit is not None:
+            self._check_times(array, path)
+        return array
 
     def _constant(self, name: str, value: Any, field: str, num_rows: int) -> pa.Array:
         cell = self._typed(name, [value], lambda _: field)
@@ -169,7 +171,8 @@ class RequestReader:
             first = next(i for i, item in enumerate(items) if name in item.features)
             self._expect(path(first), name, ("item", "context"), ("feature",))
             left_out = request.context.get(name)
-            cells = [item.features.get(name, left_out) for item in items]
+            cells = [item.features.get(name) for item in items]
+            cells = [left_out if cell is None else cell for cell in cells]
             columns[name] = self._typed(name, cells, path)
         return columns
 
@@ -224,28 +227,31 @@ class RequestReader:
                         f"must have {wanted} events like its list of times, got {mine}",
                     )
 
-    def _history_times(
-        self, cells: Sequence[Any], path: Callable[[int], str]
-    ) -> pa.Array:
-        """Turn lists of raw times into lists of microseconds."""
+    def _check_times(self, raw: pa.Array, path: Callable[[int], str]) -> None:
+        """Refuse times that cannot be read, and events without one."""
         assert self._timestamp is not None
-        lists = []
-        for i, cell in enumerate(cells):
-            if cell is not None and not isinstance(cell, list):
-                raise RequestError(path(i), "must be a list of times")
-            if cell is None:
-                lists.append(None)
-                continue
-            inside = _inside(path(i))
-            raw = _times(cell, self._timestamp, inside)
-            micros = to_micros(raw, self._timestamp).to_pylist()
-            for j, time in enumerate(micros):
-                if time is None:
-                    raise RequestError(inside(j), "must be a time, got null")
-                if j and time < micros[j - 1]:
-                    raise RequestError(inside(j), "must not be before the event before")
-            lists.append(micros)
-        return pa.array(lists, type=pa.list_(pa.int64()))
+        nested = pa.types.is_list(raw.type)
+        micros = to_micros(raw.flatten() if nested else raw, self._timestamp)
+        if nested:
+            owner = pc.list_parent_indices(raw).to_pylist()
+            first = raw.offsets.to_pylist()
+            bad = micros.is_null().to_numpy(zero_copy_only=False)
+            for k in np.flatnonzero(bad)[:1]:
+                i = owner[k]
+                raise self._no_time(f"{path(i)}[{k - first[i]}]", raw[i][k - first[i]])
+            return
+        bad = pc.and_(raw.is_valid(), micros.is_null()).to_numpy(zero_copy_only=False)
+        for i in np.flatnonzero(bad)[:1]:
+            raise self._no_time(path(int(i)), raw[int(i)])
+
+    def _no_time(self, field: str, cell: pa.Scalar) -> RequestError:
+        assert self._timestamp is not None
+        unit = self._timestamp.unit
+        wanted = "a time in ISO 8601" if unit == "iso8601" else f"a time in {unit}"
+        return RequestError(
+            field,
+            f"must be {wanted}, in the years 1 to 9999, got {str(cell.as_py())[:60]!r}",
+        )
 
     def _timed(
         self, columns: dict[str, pa.Array], num_rows: int, now_us: int, field: str
@@ -258,7 +264,7 @@ class RequestReader:
         given = columns.get(spec.column)
         if given is None:
             now = raw_time(now_us, spec)
-            times = _times([now] * num_rows, spec, lambda _: field)
+            times = self._typed(spec.column, [now] * num_rows, lambda _: field)
             return RawRequest(pa.table(columns | {spec.column: times}), now, False)
         # All rows of a rank request have one time; those of a score request each own.
         constant = (
@@ -293,29 +299,10 @@ def raw_time(micros: int, spec: TimestampSpec) -> int | str:
             assert_never(spec.unit)
 
 
-def _times(
-    cells: Sequence[Any], spec: TimestampSpec, path: Callable[[int], str]
-) -> pa.Array:
-    """Type raw times, and see that each can be read."""
-    kind: ColumnType = "string" if spec.unit == "iso8601" else "int"
-    raw = whole_column(cells, kind, path)
-    for i, (cell, micros) in enumerate(
-        zip(cells, to_micros(raw, spec).to_pylist(), strict=True)
-    ):
-        if micros is None and cell is not None:
-            wanted = "ISO 8601" if spec.unit == "iso8601" else f"a time in {spec.unit}"
-            raise RequestError(path(i), f"must be {wanted}, got {cell!r}"[:200])
-    return raw
-
-
 def _at(field: str, name: str) -> Callable[[int], str]:
     # Not str.format on the name: a name may hold braces.
     before, _, after = field.replace("{name}", name.replace("{i}", "")).partition("{i}")
     return lambda i: f"{before}{i}{after}"
-
-
-def _inside(path: str) -> Callable[[int], str]:
-    return lambda j: f"{path}[{j}]"
 
 
 def _lengths(lists: pa.Array) -> list[int]:

@@ -50,10 +50,11 @@ class UserInput(_Input, frozen=True):
 
     Attributes:
         id: Looked up in the bundle's users; may be left out.
-        features: Raw columns of the user; each wins over the looked-up one.
-        histories: By history, lists of equal length: ``time`` in the unit of the
-            timestamp and any of the history's raw columns, one entry an event. A given
-            history stands in for the looked-up one.
+        features: Raw columns of the user; each wins over the looked-up one, unless
+            it is null.
+        histories: By history, lists of equal length, one entry an event, in any order:
+            ``time`` in the unit of the timestamp, and raw columns of the history. A
+            given history stands in for the looked-up one.
     """
 
     id: Id = None
@@ -67,7 +68,8 @@ class ItemInput(_Input, frozen=True):
     Attributes:
         id: Looked up in the bundle's items; may be left out.
         features: Raw columns of the item, or of the impression where they differ from
-            item to item; each wins over the looked-up one and over the context.
+            item to item; each wins over the looked-up one and over the context, unless
+            it is null.
     """
 
     id: Id = None

@@ -1,0 +1,112 @@
+"""Servers as processes: they start, stop and leave nothing behind."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from recsys_mtl.errors import EnvironmentFault
+from serving.port import claim_port, free_ports
+from serving.process import ServerProcess
+from serving.run import serve
+
+BODY = {"user": {"id": "u3"}, "item_ids": [101, 105, 117], "context": {"ts": 1}}
+
+
+def family():
+    return {p.pid for p in psutil.Process().children(recursive=True)}
+
+
+@pytest.mark.parametrize("engine", ["uvicorn", "ray"])
+def test_a_port_in_use_is_told_before_anything_is_loaded(engine, tmp_path):
+    with contextlib.closing(claim_port("127.0.0.1", 0)) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(EnvironmentFault, match=f"port {port} .* in use"):
+            serve(tmp_path / "no bundle here", engine=engine, port=port)
+
+
+def test_uvicorn_has_one_replica(tmp_path):
+    with pytest.raises(ValueError, match="replicas=2"):
+        serve(tmp_path, engine="uvicorn", replicas=2)
+
+
+def test_a_stopped_server_frees_its_port(tiny):
+    (port,) = free_ports(1)
+    stop = threading.Event()
+    for _ in range(2):
+        stop.clear()
+        serve(
+            tiny.bundle,
+            engine="uvicorn",
+            port=port,
+            on_ready=lambda url: stop.set(),
+            stop=stop,
+        )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_uvicorn_cleanly(tiny, number):
+    script = (
+        "import sys; from pathlib import Path; from serving.run import serve\n"
+        "serve(Path(sys.argv[1]), engine='uvicorn', port=0,"
+        " on_ready=lambda url: print(url, flush=True))\n"
+        "print('ended', flush=True)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tiny.bundle)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        url = process.stdout.readline().strip()
+        assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors) == (0, "ended\n", "")
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path):
+    before = family()
+    with (
+        pytest.raises(EnvironmentFault, match="ended with code"),
+        ServerProcess(tmp_path / "no bundle", engine="uvicorn"),
+    ):
+        pass
+    assert family() <= before
+
+
+@pytest.mark.slow
+def test_ray_serve_scores_as_in_process_and_leaves_nothing_behind(tiny, ranker):
+    before = family()
+    private = set(Path(os.environ.get("TMPDIR", "/tmp")).glob("recsys-mtl-*"))
+    from recsys_mtl.rank.request import RankRequest, UserInput
+
+    expected = ranker.rank(
+        RankRequest(
+            user=UserInput(id=BODY["user"]["id"]),
+            item_ids=BODY["item_ids"],
+            context=BODY["context"],
+        ),
+        now_us=0,
+    )
+    with ServerProcess(tiny.bundle, engine="ray") as server:
+        during = [psutil.Process(pid) for pid in family() - before]
+        assert any(process.name() == "haproxy" for process in during)
+        answer = httpx.post(f"{server.url}/v1/rank", json=BODY, trust_env=False).json()
+        refused = httpx.post(f"{server.url}/v1/rank", content=b"{", trust_env=False)
+    assert [item["id"] for item in answer["items"]] == [i.id for i in expected.items]
+    for got, wanted in zip(answer["items"], expected.items, strict=True):
+        assert got["score"] == pytest.approx(wanted.score, abs=1e-6)
+    assert refused.status_code == 400
+    # Not only children: processes whose parent died have another one by now.
+    _, alive = psutil.wait_procs(during, timeout=5)
+    assert alive == []
+    assert set(Path("/tmp").glob("recsys-mtl-*")) <= private
