@@ -67,12 +67,12 @@ class EncodeReport:
         """Add another bucket."""
         for split in SPLITS:
             self.parts.setdefault(split, {}).update(other.parts.get(split, {}))
+            counts = self.counts.get(split, FeatureCounts())
+            self.counts[split] = counts + other.counts.get(split, FeatureCounts())
         for task, by_split in other.labels.items():
             for split, label in by_split.items():
                 mine = self.labels.setdefault(task, {})
                 mine.setdefault(split, LabelSum()).merge(label)
-            counts = self.counts.get(split, FeatureCounts())
-            self.counts[split] = counts + other.counts.get(split, FeatureCounts())
         self.duplicates += other.duplicates
         self.users += other.users
 
