@@ -140,7 +140,7 @@ def write_bundle(
 ) -> Path:
     """Gather everything that serving needs under ``folder``.
 
-    Files of the feature tables are hard-linked where the disk allows it.
+    Arrow files of the feature tables are hard-linked where the disk allows it.
 
     Args:
         folder: Must not exist. Until all is written, the work lies beside it under a
@@ -172,9 +172,9 @@ def write_bundle(
     try:
         work.mkdir(parents=True)
         for source in _table_files(tables):
-            _link(source, work / source.relative_to(tables))
+            _bring(source, work / source.relative_to(tables))
         if report is not None:
-            _link(report, work / "report.html")
+            _bring(report, work / "report.html")
         _save_weights(state, work / _WEIGHTS)
         info = BundleInfo(
             format_version=_FORMAT_VERSION,
@@ -327,12 +327,19 @@ def _table_files(tables: Path) -> list[Path]:
     return files + [p for p in sorted((tables / "encoders").rglob("*")) if p.is_file()]
 
 
-def _link(source: Path, target: Path) -> None:
+def _bring(source: Path, target: Path) -> None:
+    """Link large files, which nothing ever writes again, and copy the others.
+
+    A report may be written anew in place: linked, that would alter the bundle.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     source = source.resolve()  # a linked link would be a link
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or one without hard links
+    if source.suffix == ".arrow":
+        try:
+            os.link(source, target)
+        except OSError:  # another disk, or one without hard links
+            shutil.copyfile(source, target)
+    else:
         shutil.copyfile(source, target)
 
 

@@ -121,6 +121,30 @@ def test_the_tables_stay_as_they_are_when_the_bundle_goes(made, tmp_path):
     assert {n: (made.tables / n).read_bytes() for n in names(made.tables)} == before
 
 
+def test_a_report_written_anew_leaves_the_bundle_as_it_is(made, tmp_path):
+    report = tmp_path / "report.html"
+    report.write_text("first")
+    folder = write_bundle(tmp_path / "bundle", **made.arguments(report=report))
+    report.write_text("second")
+    load_bundle(folder)
+    assert (folder / "report.html").read_text() == "first"
+
+
+def test_tables_that_are_links_go_in_as_files(made, tmp_path):
+    tables = shutil.copytree(made.tables, tmp_path / "tables")
+    (tables / "items.arrow").unlink()
+    (tables / "items.arrow").symlink_to(made.tables / "items.arrow")
+    folder = write_bundle(tmp_path / "bundle", **made.arguments(tables=tables))
+    assert not (folder / "items.arrow").is_symlink()
+    load_bundle(folder)
+
+
+def test_large_tables_are_not_stored_twice(made, tmp_path):
+    folder = write_bundle(tmp_path / "bundle", **made.arguments())
+    if not (made.tables / "items.arrow").samefile(folder / "items.arrow"):
+        pytest.skip("this disk has no hard links")
+
+
 def test_a_bundle_moves_and_loads_through_a_link_to_its_folder(copy, tmp_path):
     copy.rename(tmp_path / "moved")
     (tmp_path / "current").symlink_to("moved")
