@@ -1,0 +1,34 @@
+"""Promises every gating keeps; a new gating is one line in GATINGS."""
+
+import pytest
+import torch
+
+from recsys_mtl.model.gating import MMoE, SharedBottom
+
+B, D, T = 5, 4, 2
+GATINGS = [
+    SharedBottom(D, (6, 8), num_tasks=T),
+    MMoE(D, (6, 8), num_experts=3, num_tasks=T),
+    MMoE(D, (8,), num_experts=1, num_tasks=T),
+]
+
+
+@pytest.fixture(params=GATINGS, ids=lambda gating: type(gating).__name__)
+def gating(request):
+    return request.param
+
+
+def test_a_shared_input_equals_the_same_input_per_task(gating):
+    x_B1D = torch.randn(B, 1, D)
+    torch.testing.assert_close(gating(x_B1D), gating(x_B1D.repeat(1, T, 1)))
+
+
+@pytest.mark.parametrize("sharing", [1, T])
+@pytest.mark.parametrize("rows", [0, 1, B])
+def test_any_number_of_rows_keeps_its_axes(gating, rows, sharing):
+    assert gating(torch.randn(rows, sharing, D)).shape == (rows, T, gating.out_dim)
+
+
+def test_rows_do_not_see_each_other(gating):
+    x_B1D = torch.randn(B, 1, D)
+    torch.testing.assert_close(gating(x_B1D)[2:3], gating(x_B1D[2:3]))

@@ -1,0 +1,93 @@
+import pytest
+import torch
+from torch import nn
+
+from recsys_mtl.config.feature import (
+    AttentionPooling,
+    CategoricalFeature,
+    HistoryFeature,
+)
+from recsys_mtl.config.gating import MMoESpec, SharedBottomSpec
+from recsys_mtl.config.model import EmbeddingSpec, FlatSpec, MLPTowerSpec
+from recsys_mtl.errors import ConfigError
+from recsys_mtl.features.schema import FeatureSchema, HistoryField, IdField
+from recsys_mtl.model.build import build_embedding
+
+B = 8
+
+
+def test_an_untrained_network_predicts_the_training_means(network_of, batches, tasks):
+    network = network_of()
+    with torch.no_grad():
+        for layer in network.trunk.tower.logits:
+            layer.weight.zero_()
+    prediction_BT = network.predict(network(batches(B)))
+    click, watch, amount = prediction_BT.unbind(1)
+    torch.testing.assert_close(click, torch.full((B,), 0.2))
+    torch.testing.assert_close(amount, torch.full((B,), 12.0))
+    # the mean of a log-normal amount whose log1p has mean 3.0 and deviation 0.9
+    expected = torch.tensor(3.0 + 0.9**2 / 2).expm1()
+    torch.testing.assert_close(watch, expected.expand(B))
+
+
+def test_names_that_modules_use_are_fine_as_features(network_of):
+    # `type` and `values` of the schema are attributes of nn.Module and nn.ModuleDict.
+    names = set(network_of().state_dict())
+    assert "embedding.pooled.embedding_bags.id_type.weight" in names
+    assert "embedding.sequence.embeddings.id_values.weight" in names
+
+
+def test_every_table_has_the_size_of_its_vocabulary(network_of, schema):
+    shapes = {
+        name.split(".")[-2]: tuple(parameter.shape)
+        for name, parameter in network_of().embedding.named_parameters()
+        if "embed" in name
+    }
+    tables = {f"id_{field.name}": (field.size, 4) for field in schema.ids}
+    assert shapes == {**tables, "gap_clicks": (64, 4)}
+
+
+def test_parameter_count_is_the_formula(network_of):
+    network = network_of(
+        gating=MMoESpec(hidden=(12, 8), num_experts=3), tower=MLPTowerSpec(hidden=(6,))
+    )
+    x = 10 * 4 + 2
+    gating = 3 * 3 * x + 3 * (x * 12 + 12 + 12 * 8 + 8)
+    towers = 3 * (8 * 6 + 6) + (6 + 1) + (6 * 2 + 2) + (6 + 1)
+    assert sum(map(nn.Parameter.numel, network.trunk.parameters())) == gating + towers
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"bottom": FlatSpec(dropout=0.9)},
+        {"gating": SharedBottomSpec(dropout=0.9)},
+        {"gating": MMoESpec(dropout=0.9)},
+        {"tower": MLPTowerSpec(dropout=0.9)},
+    ],
+    ids=lambda stage: next(iter(stage.values())).kind,
+)
+def test_dropout_of_each_stage_has_an_effect(stage, network_of, batches):
+    network, batch = network_of(**stage), batches(B)
+    assert not network(batch)[0].equal(network(batch)[0])
+    network.eval()
+    assert network(batch)[0].equal(network(batch)[0])
+
+
+def test_attention_without_anything_to_compare_names_the_history():
+    schema = FeatureSchema(
+        ids=(IdField(name="dwell", size=5, history_only=True),),
+        dense=(),
+        histories=(HistoryField(name="seen", fields=("dwell",), gaps=True, length=3),),
+    )
+    features = (
+        CategoricalFeature(kind="categorical", name="dwell", history_only=True),
+        HistoryFeature(
+            kind="history",
+            name="seen",
+            fields=("dwell",),
+            pooling=AttentionPooling(kind="din"),
+        ),
+    )
+    with pytest.raises(ConfigError, match=r"'seen'.*got dwell, all history_only"):
+        build_embedding(EmbeddingSpec(), features, schema, device=torch.device("cpu"))

@@ -1,0 +1,90 @@
+"""Promises every combination of stages keeps; a new stage is one line below."""
+
+import itertools
+
+import pytest
+import torch
+
+from recsys_mtl.config.gating import MMoESpec, SharedBottomSpec
+from recsys_mtl.config.model import FlatSpec, MLPTowerSpec, ModelSpec
+from recsys_mtl.config.task import BinaryTask, ValueTask
+
+BOTTOMS = [FlatSpec()]
+GATINGS = [
+    SharedBottomSpec(hidden=(8,)),
+    MMoESpec(hidden=(8, 6), num_experts=3),
+]
+TOWERS = [MLPTowerSpec(hidden=(5,)), MLPTowerSpec(hidden=(6, 5))]
+TASKS = [
+    (BinaryTask(kind="binary", name="click", label="click"),),
+    (
+        ValueTask(kind="value", name="watch", label="watch_s"),
+        BinaryTask(kind="binary", name="click", label="click"),
+        ValueTask(kind="value", name="amount", label="amount", loss="squared"),
+    ),
+]
+B = 32
+
+
+@pytest.fixture(
+    params=itertools.product(BOTTOMS, GATINGS, TOWERS, TASKS),
+    ids=lambda parts: "-".join(
+        [*(part.kind for part in parts[:3]), f"{len(parts[2].hidden)}x{len(parts[3])}"]
+    ),
+)
+def network(request, network_of):
+    bottom, gating, tower, tasks = request.param
+    return network_of(bottom=bottom, gating=gating, tower=tower, tasks=tasks)
+
+
+def labels(network):
+    return torch.randint(0, 2, (B, len(network.heads))).float()
+
+
+def test_gradient_reaches_every_parameter(network, batches):
+    loss_T, _ = network.loss_T(network(batches(B)), labels(network))
+    loss_T.sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_a_batch_of_one_keeps_its_axes(network, batches):
+    logits = network(batches(1))
+    assert network.predict(logits).shape == (1, len(network.heads))
+
+
+def test_extreme_numbers_stay_finite(network, batches):
+    batch = batches(B)
+    batch.dense_BM.fill_(1e6)
+    logits = network(batch)
+    loss_T, _ = network.loss_T(logits, labels(network))
+    assert loss_T.isfinite().all()
+    assert network.predict(logits).isfinite().all()
+
+
+@torch.no_grad()
+def test_export_equals_eager_at_another_batch_size(network, batches):
+    rows = torch.export.Dim("rows", min=1)
+    program = torch.export.export(
+        network.trunk.eval(),
+        tuple(network.embedding(batches(B))),
+        dynamic_shapes=({0: rows}, {0: rows}),
+    )
+    for num_rows in (1, 7):
+        embedded = network.embedding(batches(num_rows, seed=1))
+        exported = program.module()(*embedded)
+        for one, other in zip(exported, network.trunk(*embedded), strict=True):
+            torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("gating", GATINGS, ids=lambda spec: spec.kind)
+@pytest.mark.parametrize("tower", TOWERS, ids=lambda spec: len(spec.hidden))
+def test_specs_round_trip_to_the_same_network(gating, tower, network_of, batches):
+    spec = ModelSpec(gating=gating, tower=tower)
+    again = ModelSpec.model_validate_json(spec.model_dump_json())
+    assert again == spec
+    one = network_of(gating=gating, tower=tower)
+    other = network_of(gating=again.gating, tower=again.tower)
+    for x_BC, y_BC in zip(one(batches(B)), other(batches(B)), strict=True):
+        assert x_BC.equal(y_BC)
