@@ -23,7 +23,7 @@ from recsys_mtl.config.source import (
 )
 from recsys_mtl.data.source import source_files
 from recsys_mtl.errors import ArtifactError
-from recsys_mtl.features.manifest import FeatureManifest
+from recsys_mtl.features.manifest import FeatureManifest, recipe_digest
 from recsys_mtl.progress import OnProgress, Progress, silent
 
 __all__ = ["build_feature_tables", "tables_digest"]
@@ -77,13 +77,12 @@ def tables_digest(recipe: Recipe) -> str:
     Raises:
         DataError: A file is missing.
     """
-    part = recipe.model_dump(mode="json", include={"data", "features", "tasks"})
     files = [
         (str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns)
         for source in _file_sources(recipe)
         for file in source_files(source)
     ]
-    text = json.dumps([_FORMAT, part, files], sort_keys=True)
+    text = json.dumps([_FORMAT, recipe_digest(recipe), files])
     return sha256(text.encode()).hexdigest()
 
 
@@ -110,7 +109,7 @@ def _existing(output: Path, digest: str, overwrite: bool) -> FeatureManifest | N
     if overwrite:
         return None
     found = FeatureManifest.load(output)
-    if found.recipe_digest != digest:
+    if found.build_digest != digest:
         raise ArtifactError(
             f"{output} holds feature tables of another recipe or other input; choose "
             "another output, or replace them with --overwrite"

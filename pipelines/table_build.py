@@ -26,7 +26,12 @@ from recsys_mtl.features.entity import EntityTable
 from recsys_mtl.features.entity_build import build_entities, with_events
 from recsys_mtl.features.featurizer import Featurizer
 from recsys_mtl.features.fit import FeaturizerFit
-from recsys_mtl.features.manifest import FeatureManifest, InputCounts, SplitFiles
+from recsys_mtl.features.manifest import (
+    FeatureManifest,
+    InputCounts,
+    SplitFiles,
+    recipe_digest,
+)
 from recsys_mtl.features.signature import RawPlan, plan_raw
 from recsys_mtl.progress import OnProgress, Progress
 
@@ -256,7 +261,8 @@ class TableBuild:
         featurizer = Featurizer.load(self._folder / "encoders")
         manifest = FeatureManifest(
             recipe=self._recipe.model_dump(mode="json"),
-            recipe_digest=self._digest,
+            recipe_digest=recipe_digest(self._recipe),
+            build_digest=self._digest,
             feature_schema=featurizer.schema,
             signature=contract.signature,
             splits={

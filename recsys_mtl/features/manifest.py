@@ -85,6 +85,7 @@ class FeatureManifest(Artifact):
         format_version: Layout of the folder.
         recipe: The recipe that made it, as data.
         recipe_digest: See ``recipe_digest``.
+        build_digest: The recipe's digest together with its input files'.
         feature_schema: The encoded columns; ``schema`` in the file.
         signature: The raw columns.
         splits: By split, its files.
@@ -99,6 +100,7 @@ class FeatureManifest(Artifact):
     format_version: int = _FORMAT
     recipe: dict[str, Any]
     recipe_digest: str
+    build_digest: str = ""
     # pydantic has an old method of the shorter name.
     feature_schema: FeatureSchema = Field(alias="schema")
     signature: tuple[RawColumn, ...]
