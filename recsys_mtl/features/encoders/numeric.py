@@ -78,7 +78,8 @@ class MomentsFit:
         if len(numbers) == 0:
             return
         mean = float(numbers.mean())
-        squares = float(np.square(numbers - mean).sum())
+        with np.errstate(over="ignore"):  # a spread beyond float64 is none, see finish
+            squares = float(np.square(numbers - mean).sum())
         self._add(len(numbers), mean, squares)
 
     def merge(self, other: "MomentsFit") -> None:
