@@ -101,21 +101,24 @@ class DataSpec(Spec):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "DataSpec":
+        faults = []
         if isinstance(self.split, TimeSplit) and self.timestamp is None:
-            raise ValueError("split by time needs `timestamp`, which is left out")
+            faults.append("split: by time needs data.timestamp, which is left out")
         for name, key, entity in (
             ("users", self.keys.user, self.users),
             ("items", self.keys.item, self.items),
         ):
             if entity is not None and key is None:
-                raise ValueError(f"{name} needs keys.{name[:-1]}, which is left out")
+                faults.append(f"{name}: needs data.keys.{name[:-1]}, which is left out")
             if (
                 entity is not None
                 and isinstance(entity.source, SimulatedEntities)
                 and not isinstance(self.interactions, SimulatorSource)
             ):
-                raise ValueError(
-                    f"{name}.source is the simulator, but interactions.kind is "
+                faults.append(
+                    f"{name}.source: is the simulator, but data.interactions.kind is "
                     f"{self.interactions.kind!r}"
                 )
+        if faults:
+            raise ValueError("\n".join(faults))
         return self

@@ -1,0 +1,176 @@
+"""What no single spec can see: names that refer to nothing, options without effect."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from recsys_mtl.config.condition import Condition
+from recsys_mtl.config.data import DataSpec
+from recsys_mtl.config.feature import (
+    AggregateFeature,
+    CategoricalFeature,
+    CrossFeature,
+    FeatureSpec,
+    HistoryFeature,
+    ListFeature,
+    NumericFeature,
+    QuantileFeature,
+    TimePartFeature,
+)
+from recsys_mtl.config.score import ScoreSpec
+from recsys_mtl.config.task import TaskSpec
+from recsys_mtl.config.train import EarlyStopping
+
+__all__ = ["METRICS", "feature_faults", "near", "task_faults"]
+
+METRICS = {
+    "binary": ("auc", "gauc", "log_loss", "normalised_entropy"),
+    "value": ("rmse", "mae", "rank_correlation"),
+}
+"""Metrics by kind of task that training may select its weights by."""
+
+
+def feature_faults(
+    data: DataSpec, features: Sequence[FeatureSpec], tasks: Sequence[TaskSpec]
+) -> list[str]:
+    """Find what is wrong between features and the rest, each as ``path: sentence``."""
+    faults = _twice("features", [feature.name for feature in features])
+    labels = {_label_column(task): task.name for task in tasks}
+    events = [
+        feature.name
+        for feature in features
+        if isinstance(feature, CategoricalFeature | QuantileFeature)
+    ]
+    read = {
+        field
+        for feature in features
+        if isinstance(feature, HistoryFeature)
+        for field in feature.fields
+    }
+    for i, feature in enumerate(features):
+        where = f"features[{i}]"
+        faults += _missing_keys(where, data, feature)
+        faults += [
+            f"{where}: feature {feature.name!r} reads {column!r}, which is the label "
+            f"of task {labels[column]!r}; take it out, or read it in histories alone "
+            "(history_only: true)"
+            for column in _columns(feature)
+            if column in labels
+        ]
+        if isinstance(feature, HistoryFeature):
+            faults += [
+                f"{where}.fields[{k}]: history {feature.name!r} reads {field!r}, which "
+                f"is no categorical or quantile feature{near(field, events)}"
+                for k, field in enumerate(feature.fields)
+                if field not in events
+            ]
+            if feature.keep < feature.length:
+                faults.append(
+                    f"{where}.keep: must be at least length, got keep {feature.keep} "
+                    f"and length {feature.length}"
+                )
+        elif getattr(feature, "history_only", False) and feature.name not in read:
+            faults.append(
+                f"{where}.history_only: has no effect, for no history reads "
+                f"{feature.name!r}; name it in the fields of a history, or take it out"
+            )
+    return faults
+
+
+def task_faults(
+    data: DataSpec,
+    tasks: Sequence[TaskSpec],
+    stopping: EarlyStopping,
+    score: ScoreSpec | None,
+) -> list[str]:
+    """Find what is wrong between tasks and the rest, each as ``path: sentence``."""
+    names = [task.name for task in tasks]
+    faults = _twice("tasks", names)
+    if "mean" in names:
+        faults.append(
+            f"tasks[{names.index('mean')}].name: must not be 'mean', which stands for "
+            "all tasks in train.early_stopping.metric"
+        )
+    if score is not None:
+        faults += [
+            f"score.weights.{name}: weighs {name!r}, which is no task"
+            f"{near(name, names)}"
+            for name in score.weights
+            if name not in names
+        ]
+    return faults + [
+        f"train.early_stopping.metric: {sentence}"
+        for sentence in _metric_faults(data, tasks, stopping.metric)
+    ]
+
+
+def _metric_faults(
+    data: DataSpec, tasks: Sequence[TaskSpec], metric: str
+) -> Iterable[str]:
+    task_name, dot, name = metric.partition(".")
+    kinds = {task.name: task.kind for task in tasks}
+    if not dot:
+        yield f"must be TASK.METRIC or mean.METRIC, got {metric!r}"
+        return
+    if task_name != "mean" and task_name not in kinds:
+        yield (
+            f"names {task_name!r}, which is neither 'mean' nor a task"
+            f"{near(task_name, [*kinds, 'mean'])}"
+        )
+        return
+    of = list(kinds.values()) if task_name == "mean" else [kinds[task_name]]
+    allowed = [metric for kind in dict.fromkeys(of) for metric in METRICS[kind]]
+    if name not in allowed:
+        owner = "any task" if task_name == "mean" else f"{of[0]} task {task_name!r}"
+        yield f"names {name!r}, which is no metric of {owner}{near(name, allowed)}"
+    elif name == "gauc" and data.keys.user is None:
+        yield "gauc groups by data.keys.user, which is left out"
+
+
+def _missing_keys(where: str, data: DataSpec, feature: FeatureSpec) -> Iterable[str]:
+    needs: list[str] = []
+    if isinstance(feature, TimePartFeature | HistoryFeature | AggregateFeature):
+        needs += ["data.timestamp"] if data.timestamp is None else []
+    if isinstance(feature, HistoryFeature) and data.keys.user is None:
+        needs.append("data.keys.user")
+    if isinstance(feature, AggregateFeature):
+        key = data.keys.user if feature.by == "user" else data.keys.item
+        needs += [f"data.keys.{feature.by}"] if key is None else []
+    for need in needs:
+        yield (
+            f"{where}: feature {feature.name!r} of kind {feature.kind!r} needs {need}, "
+            "which is left out"
+        )
+
+
+def _columns(feature: FeatureSpec) -> tuple[str, ...]:
+    """Raw columns that a feature reads of the row that is scored."""
+    if isinstance(feature, CategoricalFeature | QuantileFeature):
+        return () if feature.history_only else (feature.column or feature.name,)
+    if isinstance(feature, NumericFeature | ListFeature):
+        return (feature.column or feature.name,)
+    return feature.columns if isinstance(feature, CrossFeature) else ()
+
+
+def _label_column(task: TaskSpec) -> str:
+    return task.label.column if isinstance(task.label, Condition) else task.label
+
+
+def _twice(where: str, names: list[str]) -> list[str]:
+    return [
+        f"{where}[{i}].name: {name!r} is taken by {where}[{names.index(name)}]; names "
+        "must differ"
+        for i, name in enumerate(names)
+        if names.index(name) < i
+    ]
+
+
+def near(got: str, allowed: Sequence[str]) -> str:
+    """End a sentence with the nearest valid name and with all of them.
+
+    Example:
+        >>> near("clik", ["click", "like"])
+        "; did you mean 'click'? Allowed: click, like"
+    """
+    close = difflib.get_close_matches(got, allowed, n=1)
+    hint = f"; did you mean {close[0]!r}? A" if close else "; a"
+    return f"{hint}llowed: {', '.join(allowed) or 'none'}"
