@@ -1,9 +1,7 @@
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -176,28 +174,3 @@ def test_an_unexpected_failure_is_one_sentence_with_a_hint(tmp_path):
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: ")
     assert "--verbose" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "said"),
-    [(signal.SIGINT, 130, "stopped\n"), (signal.SIGTERM, 143, "")],
-)
-def test_a_signal_ends_a_run_without_a_traceback(tmp_path, number, code, said):
-    output = tmp_path / "run"
-    process = subprocess.Popen(
-        [PROGRAM, "run", "quickstart", "--output", str(output)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stderr is not None
-        first = process.stderr.readline()  # the first progress line: it is at work
-        time.sleep(0.5)
-        process.send_signal(number)
-        out, rest = process.communicate(timeout=60)
-    assert process.returncode == code, first + rest
-    assert rest.endswith(said)
-    assert "Traceback" not in rest
-    assert out == ""

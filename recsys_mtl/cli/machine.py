@@ -35,9 +35,9 @@ def schema(
 ) -> None:
     """Print the JSON schema of recipes, so that editors complete and check them."""
     del verbose
-    from recsys_mtl.config.recipe import Recipe
+    from recsys_mtl.config.load import recipe_schema
 
-    text = json.dumps(Recipe.model_json_schema(), indent=2)
+    text = json.dumps(recipe_schema(), indent=2)
     if output is None:
         STDOUT.out(text, highlight=False)
     else:

@@ -163,16 +163,23 @@ def evaluate(
 def score(
     bundle: BundleArgument,
     source: Annotated[
-        Path, typer.Option("--input", help="Raw rows: a file or folder of Parquet.")
+        Path,
+        typer.Option(
+            "--input", help="Raw rows: a file or folder; Parquet, Arrow, CSV."
+        ),
     ],
-    output: Annotated[Path, typer.Option(help="Parquet to write.")],
+    output: Annotated[
+        Path, typer.Option(help="A file if it ends in .parquet, else a folder.")
+    ],
     verbose: Verbose = False,
 ) -> None:
-    """Predict raw rows in bulk: the input's columns, a prediction a task, a score."""
+    """Predict raw rows in bulk: keys, a prediction a task, a score."""
     del verbose
     from pipelines.score import score_table
     from recsys_mtl.console import listening
 
     with listening(STDERR) as on_progress:
-        score_table(bundle, source, output, on_progress=on_progress)
-    STDOUT.print(f"scores: {output}")
+        rows = score_table(
+            bundle, source, output, verbose=is_verbose(), on_progress=on_progress
+        )
+    STDOUT.print(f"{rows:,} rows scored: {output}")

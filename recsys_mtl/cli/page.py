@@ -18,36 +18,63 @@ __all__ = ["closing_page", "metrics_table", "tables_page"]
 
 _Metrics = Mapping[str, Mapping[str, float]]
 
-_COLUMNS = (
-    # metric, head, format
-    ("rows", "rows", ",.0f"),
-    ("positives", "positives", ",.0f"),
-    ("auc", "AUC", ".4f"),
-    ("gauc", "GAUC", ".4f"),
-    ("log_loss", "log loss", ".4f"),
-    ("normalised_entropy", "NE", ".4f"),
-    ("rmse", "RMSE", ".4g"),
-    ("mae", "MAE", ".4g"),
-    ("rank_correlation", "rank corr.", ".4f"),
-    ("calibration_ratio", "pred/actual", ".3f"),
-    ("ece", "ECE", ".4f"),
-)
 _COUNTS = ("rows", "positives")
+_BINARY = {
+    # metric: head, format
+    "rows": ("rows", ",.0f"),
+    "positives": ("positives", ",.0f"),
+    "auc": ("AUC", ".4f"),
+    "gauc": ("GAUC", ".4f"),
+    "log_loss": ("log loss", ".4f"),
+    "normalised_entropy": ("NE", ".4f"),
+    "calibration_ratio": ("pred/actual", ".3f"),
+    "ece": ("ECE", ".4f"),
+}
+_VALUE = {
+    "rows": ("rows", ",.0f"),
+    "rmse": ("RMSE", ".4g"),
+    "mae": ("MAE", ".4g"),
+    "rank_correlation": ("rank corr.", ".4f"),
+    "calibration_ratio": ("pred/actual", ".3f"),
+}
+# Deviations take room: of several seeds, what a comparison would quote.
+_OF_SEEDS = ("rows", "positives", "auc", "normalised_entropy", "rmse")
 
 
 def metrics_table(
     metrics: _Metrics, deviations: _Metrics | None = None
 ) -> RenderableType:
-    """Lay metrics out, a task a line; with ``deviations``, as mean ± deviation."""
-    shown = [c for c in _COLUMNS if any(c[0] in task for task in metrics.values())]
+    """Lay metrics out, a task a line; with ``deviations``, as mean ± deviation.
+
+    Args:
+        metrics: As ``evaluate_tasks`` gives them.
+        deviations: Of several seeds.
+    """
+    value = {task: m for task, m in metrics.items() if "rmse" in m}
+    binary = {task: m for task, m in metrics.items() if task not in value}
+    kinds = ((binary, _BINARY), (value, _VALUE))
+    return Group(
+        *(_table(part, columns, deviations or {}) for part, columns in kinds if part)
+    )
+
+
+def _table(
+    metrics: _Metrics, columns: Mapping[str, tuple[str, str]], deviations: _Metrics
+) -> Table:
+    shown = {
+        metric: column
+        for metric, column in columns.items()
+        if any(metric in values for values in metrics.values())
+        and (not deviations or metric in _OF_SEEDS)
+    }
     table = Table("task", box=None, pad_edge=False)
-    for _, head, _ in shown:
-        table.add_column(head, justify="right")
+    for head, _ in shown.values():
+        table.add_column(head, justify="right", no_wrap=True)
     for task, values in metrics.items():
         cells = []
-        for metric, _, form in shown:
+        for metric, (_, form) in shown.items():
             cell = format(values[metric], form) if metric in values else ""
-            spread = (deviations or {}).get(task, {}).get(metric)
+            spread = deviations.get(task, {}).get(metric)
             if spread is not None and metric not in _COUNTS:
                 cell += f" ± {spread:{form}}"
             cells.append(cell)

@@ -1,0 +1,232 @@
+"""``recsys-mtl`` from raw rows to an answer, as a user types it."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+PROGRAM = str(Path(sys.executable).parent / "recsys-mtl")
+LINE = re.compile(r"([a-z][\w(): -]*): [\d,]+( of [\d,]+)?, \d+ s(  .*)?")
+RECIPE = {
+    "name": "small",
+    "data": {
+        "interactions": {
+            "kind": "simulator",
+            "rows": 6_000,
+            "num_users": 120,
+            "num_items": 80,
+        },
+        "users": {"source": {"kind": "simulator"}},
+        "items": {"source": {"kind": "simulator"}},
+        "keys": {"user": "user_id", "item": "item_id"},
+        "timestamp": {"column": "time_ms", "unit": "ms"},
+        "split": {"kind": "time"},
+    },
+    "features": [
+        {"kind": "categorical", "name": "user_id"},
+        {"kind": "categorical", "name": "item_id"},
+        {"kind": "categorical", "name": "tab"},
+        {
+            "kind": "history",
+            "name": "clicks",
+            "fields": ["item_id"],
+            "where": {"column": "is_click", "equals": 1},
+            "length": 5,
+        },
+    ],
+    "tasks": [
+        {"kind": "binary", "name": "click", "label": "is_click"},
+        {
+            "kind": "value",
+            "name": "watch",
+            "label": "watch_s",
+            "sample_space": {"column": "is_click", "equals": 1},
+        },
+    ],
+    "model": {
+        "embedding": {"dim": 4},
+        "gating": {"kind": "mmoe", "hidden": [8], "num_experts": 2},
+        "tower": {"hidden": [4]},
+    },
+    "train": {"epochs": 1, "batch_size": 512},
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run of the command line."""
+
+    recipe: Path
+    output: Path
+    stdout: str
+    stderr: str
+
+    def read(self, name):
+        return json.loads((self.output / name).read_text())
+
+
+def call(*arguments, folder):
+    return subprocess.run(
+        [PROGRAM, *map(str, arguments)],
+        check=False,
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "200"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    recipe = folder / "small.yaml"
+    recipe.write_text(yaml.safe_dump(RECIPE))
+    done = call("run", recipe, "--output", "out", "--seeds", "2", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return Run(recipe, folder / "out", done.stdout, done.stderr)
+
+
+@pytest.fixture
+def again(run):
+    """Types a command in the folder of the run."""
+    return lambda *arguments: call(*arguments, folder=run.output.parent)
+
+
+def test_a_run_leaves_every_part_and_says_where(run):
+    for part in ("tables", "checkpoint", "events", "report.html", "bundle"):
+        assert (run.output / part).exists()
+    for said in ("out/bundle", "out/report.html", "out/summary.json"):
+        assert said in run.stdout
+
+
+def test_a_run_shows_progress_and_nothing_else(run):
+    lines = {line: LINE.fullmatch(line) for line in run.stderr.splitlines()}
+    assert [line for line, match in lines.items() if match is None] == []
+    stages = {match[1] for match in lines.values()}
+    assert {"train", "train (seed 1)", "evaluate", "report", "bundle"} <= stages
+
+
+def test_metrics_are_the_mean_of_the_seeds_and_each_seed_is_told(run):
+    summary = run.read("summary.json")
+    aucs = [seed["metrics"]["click"]["auc"] for seed in summary["seeds"]]
+    assert [seed["seed"] for seed in summary["seeds"]] == [0, 1]
+    assert aucs[0] != aucs[1]
+    assert summary["metrics"]["click"]["auc"] == pytest.approx(sum(aucs) / 2)
+    mean, spread = (summary[part]["click"]["auc"] for part in ("metrics", "deviations"))
+    assert f"{mean:.4f} ± {spread:.4f}" in run.stdout
+    assert "rmse" in summary["metrics"]["watch"]
+
+
+def test_the_summary_tells_what_made_it_and_how_long_it_took(run):
+    summary = run.read("summary.json")
+    assert summary["command"].endswith("--output out --seeds 2")
+    assert list(summary["seconds"]) == [
+        "features",
+        "train",
+        "evaluate",
+        "train (seed 1)",
+        "evaluate (seed 1)",
+        "report",
+        "bundle",
+    ]
+    assert summary["versions"]["torch"].startswith("2.13.0")
+
+
+def test_the_bundle_measures_what_the_run_measured(run, again):
+    done = again(
+        *("evaluate", "out/bundle", "--tables", "out/tables"),
+        *("--predictions", "predictions.parquet"),
+    )
+    assert done.returncode == 0, done.stderr
+    first = run.read("summary.json")["seeds"][0]["metrics"]
+    assert f"{first['click']['auc']:.4f}" in done.stdout
+    table = pq.read_table(run.output.parent / "predictions.parquet")
+    assert table.num_rows == first["click"]["rows"]
+    # A label that does not exist is null, not a number.
+    assert table.num_rows - table["label.watch"].null_count == first["watch"]["rows"]
+
+
+def test_a_second_start_does_nothing_twice(run, again):
+    before = run.read("stages.json")
+    done = again("run", run.recipe, "--output", "out", "--seeds", "2")
+    assert done.returncode == 0, done.stderr
+    assert run.read("stages.json") == before
+    assert run.read("summary.json")["skipped"] == list(before["stages"])
+    assert "done before" in done.stdout
+
+
+def test_a_stage_whose_output_was_removed_is_done_again_alone(run, again):
+    (run.output / "report.html").unlink()
+    done = again("run", run.recipe, "--output", "out", "--seeds", "2")
+    assert done.returncode == 0, done.stderr
+    assert (run.output / "report.html").exists()
+    assert set(run.read("stages.json")["stages"]) - set(
+        run.read("summary.json")["skipped"]
+    ) == {"report"}
+
+
+def test_another_recipe_does_not_overwrite_a_run_unasked(run, again):
+    before = run.read("evaluation.json")
+    done = again("run", run.recipe, "--output", "out", "--set", "train.epochs=2")
+    assert done.returncode == 1
+    assert "--overwrite" in done.stderr
+    assert run.read("evaluation.json") == before
+
+
+def test_a_run_does_not_start_in_a_folder_of_something_else(run, again):
+    folder = run.output.parent / "thesis"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("years of work")
+    done = again("run", run.recipe, "--output", "thesis", "--overwrite")
+    assert done.returncode == 1
+    assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("engine", ["ray", "uvicorn"])
+def test_a_port_in_use_is_told_before_anything_is_loaded(again, engine):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = again("serve", "out/bundle", "--port", port, "--engine", engine)
+    assert done.returncode == 1
+    assert f"port {port}" in done.stderr
+    assert "in use" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, 130, "stopped\n"), (signal.SIGTERM, 143, "")],
+)
+def test_a_signal_ends_a_run_with_no_traceback_and_no_process_left(
+    tmp_path, run, number, code, said
+):
+    process = subprocess.Popen(
+        [PROGRAM, "run", run.recipe, "--output", tmp_path / "run"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stderr is not None
+        first = process.stderr.readline()  # it is at work
+        started = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        out, rest = process.communicate(timeout=60)
+    assert process.returncode == code, first + rest
+    assert rest.endswith(said)
+    assert "Traceback" not in rest
+    assert out == ""
+    assert psutil.wait_procs(started, timeout=10)[1] == []
