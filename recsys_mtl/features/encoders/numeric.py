@@ -77,8 +77,9 @@ class MomentsFit:
         numbers = transformed(values.drop_null(), self.transform)
         if len(numbers) == 0:
             return
-        mean = float(numbers.mean())
-        with np.errstate(over="ignore"):  # a spread beyond float64 is none, see finish
+        # Sums beyond float64 are infinite, see finish.
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = float(numbers.mean())
             squares = float(np.square(numbers - mean).sum())
         self._add(len(numbers), mean, squares)
 
@@ -92,7 +93,7 @@ class MomentsFit:
         The order of merging shows in the last digits of a sum only, so it does not
         show in the scale.
         """
-        mean = _rounded(self.mean)
+        mean = _rounded(self.mean) if np.isfinite(self.mean) else 0.0
         std = _rounded((self.squares / self.count) ** 0.5) if self.count else 0.0
         # A constant column has rounding noise at most.
         constant = not np.isfinite(std) or std <= 1e-9 * abs(mean)

@@ -75,5 +75,6 @@ def test_without_training_numbers_nothing_is_scaled():
 
 @pytest.mark.parametrize("transform", ["identity", "standardise", "log1p"])
 def test_extreme_numbers_stay_finite(transform):
-    scale = fitted([[1e300, -1e300, 0.0]], transform)
+    scale = fitted([[1e300, -1e300, 0.0], [1.7e308] * 3], transform)
+    assert np.isfinite([scale.mean, scale.std]).all()
     assert np.isfinite(scale.apply(pa.array([1e308, -1e308, 0.0]))).all()
