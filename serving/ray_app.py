@@ -65,7 +65,7 @@ def run_ray(
     from recsys_mtl.export.bundle import load_bundle
 
     load_bundle(bundle)
-    private = Path(tempfile.mkdtemp(prefix="recsys-mtl-"))
+    private = Path(tempfile.mkdtemp(prefix="recsys-mtl-", dir=_short_folder()))
     try:
         os.environ.update(_environment(private, settings))
         # Ray has put handlers of its own over those of the caller.
@@ -75,6 +75,11 @@ def run_ray(
             stop.wait()
     finally:
         shutil.rmtree(private, ignore_errors=True)
+
+
+def _short_folder() -> str | None:
+    """Where HAProxy's sockets fit; below it come a name and 57 letters of node id."""
+    return None if len(tempfile.gettempdir()) <= _SHORT else "/tmp"
 
 
 def _environment(private: Path, settings: ServingSettings) -> dict[str, str]:
@@ -188,5 +193,6 @@ def _end(processes: set[psutil.Process]) -> None:
 
 
 _ONGOING = 256
+_SHORT = 20  # letters; addresses of sockets have at most 107
 _END_TIMEOUT_S = 5.0
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024  # about the least; requests never use it

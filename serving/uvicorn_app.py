@@ -45,6 +45,9 @@ def run_uvicorn(
         ArtifactError: The bundle cannot be used.
     """
     with contextlib.closing(claim_port(host, port)) as claimed:
+        if not settings.verbose:
+            for name in _LOUD:
+                logging.getLogger(name).setLevel(logging.ERROR)
         torch.set_num_threads(settings.threads)
         app = create_app(Ranker(load_bundle(bundle)), settings)
         config = uvicorn.Config(
@@ -90,3 +93,4 @@ async def _serve(
 
 
 _TICK_S = 0.05
+_LOUD = ("torch.fx._symbolic_trace", "torchrec")

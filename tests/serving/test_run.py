@@ -1,18 +1,20 @@
 """Servers as processes: they start, stop and leave nothing behind."""
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
 import httpx
+import msgspec
 import psutil
 import pytest
 
 from recsys_mtl.errors import EnvironmentFault
+from recsys_mtl.rank.request import RankRequest
 from serving.port import claim_port, free_ports
 from serving.process import ServerProcess
 from serving.run import serve
@@ -83,30 +85,36 @@ def test_a_server_that_cannot_start_says_why(tmp_path):
     assert family() <= before
 
 
-@pytest.mark.slow
-def test_ray_serve_scores_as_in_process_and_leaves_nothing_behind(tiny, ranker):
-    before = family()
-    private = set(Path(os.environ.get("TMPDIR", "/tmp")).glob("recsys-mtl-*"))
-    from recsys_mtl.rank.request import RankRequest, UserInput
+@pytest.fixture
+def short_folder(monkeypatch):
+    """A temporary folder of our own; sockets need short paths."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
 
-    expected = ranker.rank(
-        RankRequest(
-            user=UserInput(id=BODY["user"]["id"]),
-            item_ids=BODY["item_ids"],
-            context=BODY["context"],
-        ),
-        now_us=0,
-    )
+
+@pytest.mark.slow
+def test_ray_serve_scores_as_in_process_and_leaves_nothing_behind(
+    tiny, ranker, short_folder
+):
+    before = family()
+    request = msgspec.convert(BODY, RankRequest)
+    expected = msgspec.to_builtins(ranker.rank(request, now_us=0))
     with ServerProcess(tiny.bundle, engine="ray") as server:
         during = [psutil.Process(pid) for pid in family() - before]
         assert any(process.name() == "haproxy" for process in during)
+        assert list(short_folder.glob("recsys-mtl-*"))
+        port = int(server.url.rpartition(":")[2])
+        with pytest.raises(EnvironmentFault, match="in use"):
+            claim_port("127.0.0.1", port)
         answer = httpx.post(f"{server.url}/v1/rank", json=BODY, trust_env=False).json()
         refused = httpx.post(f"{server.url}/v1/rank", content=b"{", trust_env=False)
-    assert [item["id"] for item in answer["items"]] == [i.id for i in expected.items]
-    for got, wanted in zip(answer["items"], expected.items, strict=True):
-        assert got["score"] == pytest.approx(wanted.score, abs=1e-6)
     assert refused.status_code == 400
+    assert [i["id"] for i in answer["items"]] == [i["id"] for i in expected["items"]]
+    for got, wanted in zip(answer["items"], expected["items"], strict=True):
+        assert got["score"] == pytest.approx(wanted["score"], abs=1e-6)
     # Not only children: processes whose parent died have another one by now.
     _, alive = psutil.wait_procs(during, timeout=5)
     assert alive == []
-    assert set(Path("/tmp").glob("recsys-mtl-*")) <= private
+    assert not list(short_folder.glob("recsys-mtl-*"))
+    claim_port("127.0.0.1", port).close()
