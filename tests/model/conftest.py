@@ -116,6 +116,15 @@ def make_batch(num_rows, seed=0, **options):
     return to_batch(make_table(num_rows, seed, **options), SCHEMA, tasks)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    # Threads that wait for tiny products make a busy machine several times slower.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def schema():
     return SCHEMA

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from torchrec import KeyedTensor
 
-from recsys_mtl.data.batch import to_batch
+from recsys_mtl.data.batch import Batch, to_batch
 from recsys_mtl.model.embeddings.batch_embedding import BatchEmbedding
 
 B = 9
@@ -88,7 +89,7 @@ def test_missing_and_unseen_ids_are_trained_like_others(embedding, encoded, sche
 
 
 def test_numbers_alone_are_enough():
-    batch = to_batch_of_numbers(torch.randn(3, 2))
+    batch = Batch(None, None, torch.randn(3, 2))
     embedding = BatchEmbedding(
         4,
         pooled=[],
@@ -101,12 +102,6 @@ def test_numbers_alone_are_enough():
     fields_BFD, dense_BM = embedding(batch)
     assert fields_BFD.shape == (3, 0, 4)
     assert dense_BM is batch.dense_BM
-
-
-def to_batch_of_numbers(dense_BM):
-    from recsys_mtl.data.batch import Batch
-
-    return Batch(None, None, dense_BM)
 
 
 def test_a_sharding_plan_may_return_columns_in_another_order(embedding, batches):
@@ -124,8 +119,6 @@ class Shuffled(torch.nn.Module):
         self.collection = collection
 
     def forward(self, ids):
-        from torchrec import KeyedTensor
-
         found = self.collection(ids)
         keys = found.keys()[::-1]
         return KeyedTensor(

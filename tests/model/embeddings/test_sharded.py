@@ -1,0 +1,64 @@
+"""The same network under TorchRec's DistributedModelParallel, in one process."""
+
+import pytest
+import torch
+import torch.distributed as dist
+from torchrec.distributed.model_parallel import DistributedModelParallel
+from torchrec.optim import RowWiseAdagrad
+from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
+
+# TorchRec shards through interfaces of torch that warn of their age.
+pytestmark = [
+    pytest.mark.filterwarnings(rf"ignore:::{module}(\..*)?")
+    for module in ("torch", "torchrec")
+] + [pytest.mark.filterwarnings("ignore:Please use DTensor instead")]
+
+B = 9
+
+
+@pytest.fixture
+def group():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.fixture
+def sharded(group, network_of):
+    network = network_of(device="meta")
+    for tables in (network.embedding.pooled, network.embedding.sequence):
+        apply_optimizer_in_backward(RowWiseAdagrad, tables.parameters(), {"lr": 0.1})
+    return DistributedModelParallel(network, device=torch.device("cpu"))
+
+
+def whole(state):
+    """State with the one shard in place of each sharded tensor."""
+    return {
+        name: value.local_shards()[0].tensor
+        if hasattr(value, "local_shards")
+        else value
+        for name, value in state.items()
+    }
+
+
+def test_state_of_a_sharded_network_loads_into_a_plain_one(
+    sharded, network_of, batches
+):
+    plain = network_of(init_std=0.1)
+    plain.load_state_dict(whole(sharded.state_dict()))
+    batch = batches(B)
+    for one, other in zip(sharded(batch), plain(batch), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_step_moves_the_rows_that_were_read_and_no_others(sharded, batches):
+    name = "embedding.sequence.embeddings.id_item.weight"
+    before_VD = whole(sharded.state_dict())[name].clone()
+    batch = batches(B)
+    loss_T, _ = sharded.module.loss_T(sharded(batch), batch.label_BT)
+    loss_T.sum().backward()
+    after_VD = whole(sharded.state_dict())[name]
+    columns = batch.sequence.to_dict()
+    read = torch.cat([columns[c].values() for c in columns if "item" in c]).unique()
+    moved = (after_VD != before_VD).any(1).nonzero()[:, 0]
+    assert moved.tolist() == read.tolist()
