@@ -15,8 +15,8 @@ from recsys_mtl.data.fragment import AbstractFragment
 from recsys_mtl.data.source import BadLines
 from recsys_mtl.data.split import DROPPED, TimeSample, assign_split
 from recsys_mtl.features.cast import cast_column
+from recsys_mtl.features.column import flat
 from recsys_mtl.features.contract import RawContract
-from recsys_mtl.features.hashing import flat
 from recsys_mtl.features.time import to_micros
 
 __all__ = ["PartitionReport", "PartitionTask", "key_column", "partition"]

@@ -18,7 +18,8 @@ from recsys_mtl.config.data import (
     TimeSplit,
 )
 from recsys_mtl.errors import DataError
-from recsys_mtl.features.hashing import flat, stable_hash
+from recsys_mtl.features.column import flat
+from recsys_mtl.features.hashing import stable_hash
 
 __all__ = [
     "DROPPED",

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_mtl.features.hashing import flat
+from recsys_mtl.features.column import filled, flat, present
 
 __all__ = ["ARROW_TYPES", "Cast", "RawType", "cast_column"]
 
@@ -206,7 +206,7 @@ def _to_list(
     if not _is_list(array.type):
         # One value stands for a list of one.
         single = cast_column(array, to)
-        valid = single.array.is_valid().to_numpy(zero_copy_only=False)
+        valid = present(single.array)
         offsets = np.concatenate([[0], np.cumsum(valid)]).astype(np.int32)
         lists = pa.ListArray.from_arrays(
             pa.array(offsets), single.array.drop_null(), mask=pa.array(~valid)
@@ -214,7 +214,7 @@ def _to_list(
         return Cast(lists, single.unreadable)
     lengths = pc.list_value_length(array)
     elements = cast_column(array.flatten(), to)
-    counts = lengths.fill_null(0).to_numpy(zero_copy_only=False)
+    counts = filled(lengths, 0)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     missing = lengths.is_null() if lengths.null_count else None
     lists = pa.ListArray.from_arrays(pa.array(offsets), elements.array, mask=missing)

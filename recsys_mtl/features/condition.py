@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from recsys_mtl.config.condition import Condition
 from recsys_mtl.errors import DataError
 from recsys_mtl.features.cast import cast_column
-from recsys_mtl.features.hashing import flat
+from recsys_mtl.features.column import filled, flat, present
 
 __all__ = ["Answer", "holds"]
 
@@ -61,8 +61,8 @@ def holds(condition: Condition, raw: pa.Table) -> Answer:
         assert condition.not_equals is not None
         result = pc.invert(_equal(column, condition.not_equals))
     return Answer(
-        result.fill_null(False).to_numpy(zero_copy_only=False),
-        result.is_valid().to_numpy(zero_copy_only=False),
+        filled(result, False),
+        present(result),
     )
 
 

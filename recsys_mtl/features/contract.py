@@ -20,8 +20,8 @@ from recsys_mtl.config.feature import (
 )
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.features.cast import ARROW_TYPES, Cast, RawType, cast_column
+from recsys_mtl.features.column import flat
 from recsys_mtl.features.counts import FeatureCounts
-from recsys_mtl.features.hashing import flat
 from recsys_mtl.features.schema import Artifact, RawColumn
 
 __all__ = [

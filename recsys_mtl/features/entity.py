@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from recsys_mtl.errors import ArtifactError, DataError
 from recsys_mtl.features.cast import ARROW_TYPES, cast_column
-from recsys_mtl.features.hashing import flat
+from recsys_mtl.features.column import flat, present
 from recsys_mtl.features.index import ValueIndex
 
 __all__ = ["EntityTable"]
@@ -68,7 +68,7 @@ class EntityTable:
         kind = key_type(table.schema.field(key).type)
         keys = cast_column(table.column(key), kind).array
         table = table.set_column(table.column_names.index(key), key, keys)
-        valid = np.flatnonzero(keys.is_valid().to_numpy(zero_copy_only=False))
+        valid = np.flatnonzero(present(keys))
         keyless = len(keys) - len(valid)
         coded = keys.take(pa.array(valid)).dictionary_encode()
         last = np.full(len(coded.dictionary), -1, np.int64)

@@ -6,10 +6,10 @@ from typing import Literal
 import pyarrow as pa
 
 from recsys_mtl.errors import DataError
+from recsys_mtl.features.column import flat
 from recsys_mtl.features.contract import RawContract
 from recsys_mtl.features.counts import FeatureCounts
 from recsys_mtl.features.entity import EntityTable
-from recsys_mtl.features.hashing import flat
 
 __all__ = ["build_entities", "with_events"]
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from recsys_mtl.config.condition import Condition
 from recsys_mtl.config.feature import AggregateFeature, HistoryFeature
+from recsys_mtl.features.column import filled, flat
 from recsys_mtl.features.condition import holds
 from recsys_mtl.features.contract import (
     HIT,
@@ -18,7 +19,6 @@ from recsys_mtl.features.contract import (
     aggregate_columns,
     event_column,
 )
-from recsys_mtl.features.hashing import flat
 from recsys_mtl.features.history import EventLog, Windows, as_of
 from recsys_mtl.features.time import filled_time
 
@@ -48,7 +48,7 @@ class EventBlock:
         coded = flat(raw.column(USER_KEY if by == "user" else ITEM_KEY))
         coded = coded.dictionary_encode()
         self.keys: pa.Array = coded.dictionary
-        self._entity_B = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        self._entity_B = filled(coded.indices, -1)
         self._time_B = filled_time(raw.column(TIME_KEY))
         self._logs: dict[Condition | None, EventLog] = {}
 

@@ -22,6 +22,7 @@ from recsys_mtl.config.feature import (
 )
 from recsys_mtl.errors import ArtifactError, DataError
 from recsys_mtl.features.cast import RawType, cast_column
+from recsys_mtl.features.column import absent, filled, flat
 from recsys_mtl.features.contract import (
     TIME,
     TIME_KEY,
@@ -39,7 +40,7 @@ from recsys_mtl.features.encoders.numeric import Scale
 from recsys_mtl.features.encoders.quantile import Quantiles
 from recsys_mtl.features.encoders.time_part import TIME_PARTS, time_part_ids
 from recsys_mtl.features.encoders.vocabulary import Vocabulary
-from recsys_mtl.features.hashing import flat, seed_of
+from recsys_mtl.features.hashing import seed_of
 from recsys_mtl.features.history import gap_ids
 from recsys_mtl.features.schema import (
     GAP,
@@ -276,11 +277,11 @@ class Featurizer:
             )
         by_name = {feature.name: feature for feature in self.contract.features}
         times = flat(events.column(TIME))
-        count_B = times.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        count_B = filled(times.value_lengths(), 0)
         nowhere = time_B == NEVER
         if USER_KEY in rows.column_names:
             user = flat(rows.column(USER_KEY))
-            nowhere |= user.is_null().to_numpy(zero_copy_only=False)
+            nowhere |= absent(user)
         counts.add(history.name, missing=int(nowhere.sum()))
         encoded = {}
         for name in history.fields:
@@ -357,7 +358,7 @@ def _event_ids(encoder: AbstractIds, cells: pa.Array, kind: RawType) -> np.ndarr
     if len(values) == 0:
         return np.empty(0, np.int32)
     known = encoder.ids(cast_column(values.dictionary, kind).array)
-    places = values.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    places = filled(values.indices, -1)
     ids: np.ndarray = np.append(known, np.int32(MISSING))[places]
     return ids
 

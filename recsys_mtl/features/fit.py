@@ -19,6 +19,7 @@ from recsys_mtl.config.feature import (
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.errors import DataError
 from recsys_mtl.features.cast import ARROW_TYPES, cast_column
+from recsys_mtl.features.column import flat
 from recsys_mtl.features.condition import holds
 from recsys_mtl.features.contract import RawContract, column_of
 from recsys_mtl.features.encoders.aggregate import AggregateFit
@@ -27,7 +28,7 @@ from recsys_mtl.features.encoders.numeric import MomentsFit
 from recsys_mtl.features.encoders.quantile import QuantileFit
 from recsys_mtl.features.encoders.vocabulary import VocabularyFit
 from recsys_mtl.features.featurizer import Encoders, Featurizer
-from recsys_mtl.features.hashing import flat, seed_of
+from recsys_mtl.features.hashing import seed_of
 from recsys_mtl.features.schema import RawColumn
 
 __all__ = ["FeaturizerFit"]

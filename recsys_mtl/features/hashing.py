@@ -7,7 +7,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["flat", "mix", "seed_of", "stable_hash"]
+from recsys_mtl.features.column import filled, flat
+
+__all__ = ["mix", "seed_of", "stable_hash"]
 
 # Constants of splitmix64: Steele, Lea and Flood, "Fast splittable pseudorandom number
 # generators", OOPSLA 2014, doi:10.1145/2660193.2660195. Changing any of them changes
@@ -53,10 +55,10 @@ def stable_hash(array: pa.Array | pa.ChunkedArray, seed: int = 0) -> np.ndarray:
     ):
         return _hash_bytes(values.cast(pa.large_binary()), start)
     elif pa.types.is_floating(kind):
-        reals = values.cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False)
+        reals = filled(values.cast(pa.float64()), 0.0)
         words = (reals + 0.0).view(np.uint64)  # -0.0 becomes 0.0
     elif pa.types.is_uint64(kind):
-        words = values.fill_null(0).to_numpy(zero_copy_only=False)
+        words = filled(values, 0)
     elif (
         pa.types.is_integer(kind)
         or pa.types.is_boolean(kind)
@@ -64,7 +66,7 @@ def stable_hash(array: pa.Array | pa.ChunkedArray, seed: int = 0) -> np.ndarray:
     ):
         if pa.types.is_date32(kind) or pa.types.is_time32(kind):
             values = values.cast(pa.int32())
-        whole = values.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+        whole = filled(values.cast(pa.int64()), 0)
         words = whole.view(np.uint64)
     else:
         raise TypeError(f"values of type {kind} cannot be hashed")
@@ -84,24 +86,10 @@ def seed_of(name: str) -> int:
     return int(stable_hash(pa.array([name]))[0])
 
 
-def flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """One contiguous array without dictionary, whatever the chunks."""
-    if isinstance(column, pa.ChunkedArray):
-        if column.num_chunks == 1:
-            column = column.chunk(0)
-        elif column.num_chunks == 0:
-            column = pa.array([], column.type)
-        else:
-            column = pa.concat_arrays(column.unify_dictionaries().chunks)
-    if pa.types.is_dictionary(column.type):
-        return column.dictionary_decode()
-    return column
-
-
 def _hash_bytes(values: pa.Array, start: np.uint64) -> npt.NDArray[np.uint64]:
     """Hash byte strings eight bytes at a time, all rows at once."""
     count = len(values)
-    lengths = pc.binary_length(values).fill_null(0).to_numpy().astype(np.int64)
+    lengths = filled(pc.binary_length(values), 0).astype(np.int64)
     hashes = mix(lengths.view(np.uint64) ^ start)
     _, offset_buffer, data_buffer = values.buffers()
     if count == 0 or data_buffer is None or not lengths.any():

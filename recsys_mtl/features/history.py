@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 import pyarrow as pa
 
-from recsys_mtl.features.hashing import flat
+from recsys_mtl.features.column import filled, flat
 from recsys_mtl.features.schema import NUM_GAPS
 from recsys_mtl.features.time import NEVER, filled_time
 
@@ -64,7 +64,7 @@ class EventLog:
         A null list is an empty one; events without a time are left out.
         """
         lists = flat(times)
-        lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        lengths = filled(lists.value_lengths(), 0)
         user = np.repeat(np.arange(len(lists)), lengths)
         time = filled_time(lists.flatten())
         event = np.ones(len(time), bool)

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_mtl.features.hashing import flat, stable_hash
+from recsys_mtl.features.column import absent, filled, flat, present
+from recsys_mtl.features.hashing import stable_hash
 
 __all__ = ["ValueIndex", "search_keys"]
 
@@ -78,12 +79,12 @@ class ValueIndex:
         # A log repeats its values: search each distinct one once.
         coded = column.dictionary_encode()
         found = self._find_text(coded.dictionary)
-        codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        codes = filled(coded.indices, -1)
         places: np.ndarray = np.append(found, -1)[codes]
         return places
 
     def _find_whole(self, column: pa.Array) -> np.ndarray:
-        numbers = column.fill_null(0).to_numpy(zero_copy_only=False)
+        numbers = filled(column, 0)
         if self.dense is not None:
             least, most = int(self.keys[0]), int(self.keys[-1])
             inside = (numbers >= least) & (numbers <= most)
@@ -95,14 +96,14 @@ class ValueIndex:
             places[places == len(self.keys)] = 0
             found = np.where(self.keys[places] == numbers, places, -1)
         if column.null_count:
-            found[column.is_null().to_numpy(zero_copy_only=False)] = -1
+            found[absent(column)] = -1
         return found.astype(np.int64, copy=False)
 
     def _find_text(self, column: pa.Array) -> np.ndarray:
         hashes = stable_hash(column)
         places = np.searchsorted(self.keys, hashes)
         found = np.full(len(column), -1, np.int64)
-        pending = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
+        pending = np.flatnonzero(present(column))
         # More than one round only where two values share all 64 bits.
         while len(pending):
             here = places[pending]

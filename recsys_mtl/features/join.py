@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from recsys_mtl.config.feature import AggregateFeature, HistoryFeature
 from recsys_mtl.errors import DataError
 from recsys_mtl.features.cast import ARROW_TYPES
+from recsys_mtl.features.column import absent, filled, flat, present
 from recsys_mtl.features.contract import (
     HIT,
     ITEM_KEY,
@@ -24,7 +25,6 @@ from recsys_mtl.features.contract import (
 from recsys_mtl.features.counts import FeatureCounts
 from recsys_mtl.features.entity import EntityTable
 from recsys_mtl.features.events import counted, gathered
-from recsys_mtl.features.hashing import flat
 from recsys_mtl.features.history import EventLog, as_of
 from recsys_mtl.features.time import filled_time, to_micros
 
@@ -250,30 +250,30 @@ class _GivenHistory:
         cls, contract: RawContract, history: HistoryFeature, raw: pa.Table
     ) -> "_GivenHistory | None":
         names = contract.event_columns(history)
-        present = [
+        told = [
             name
             for name in (*names, TIME)
             if event_column(history.name, name) in raw.column_names
         ]
-        if not present:
+        if not told:
             return None
         time_column = event_column(history.name, TIME)
-        if TIME not in present:
+        if TIME not in told:
             raise DataError(
                 f"history {history.name!r} is given as "
-                f"{event_column(history.name, present[0])!r} without "
+                f"{event_column(history.name, told[0])!r} without "
                 f"{time_column!r}; give the time of every event"
             )
         assert contract.timestamp is not None
         cells = flat(raw.column(time_column))
-        given_B = cells.is_valid().to_numpy(zero_copy_only=False)
-        length_B = cells.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        given_B = present(cells)
+        length_B = filled(cells.value_lengths(), 0)
         offsets = pa.array(np.concatenate([[0], np.cumsum(length_B)]).astype(np.int32))
         micros = to_micros(cells.flatten(), contract.timestamp)
         lists = {TIME: pa.ListArray.from_arrays(offsets, micros)}
         for name in names:
             column = event_column(history.name, name)
-            if name not in present:
+            if name not in told:
                 kind = _list_type(contract, name).value_type
                 nulls = pa.nulls(int(length_B.sum()), kind)
                 lists[name] = pa.ListArray.from_arrays(offsets, nulls)
@@ -304,7 +304,7 @@ def _filled(given: pa.ChunkedArray, found: pa.ChunkedArray | pa.Array) -> pa.Arr
         return own
     if not pa.types.is_nested(own.type):
         return pc.coalesce(own, other)
-    missing_B = own.is_null().to_numpy(zero_copy_only=False)
+    missing_B = absent(own)
     places = np.arange(len(own)) + np.where(missing_B, len(own), 0)
     return pa.concat_arrays([own, other]).take(pa.array(places))
 
@@ -315,5 +315,4 @@ def _known(
     if table is not None:
         known: np.ndarray = row_B >= 0
         return known
-    valid: np.ndarray = flat(keys).is_valid().to_numpy(zero_copy_only=False)
-    return valid
+    return present(flat(keys))

@@ -10,8 +10,8 @@ from recsys_mtl.config.condition import Condition
 from recsys_mtl.config.task import BinaryTask, TaskSpec, ValueTask
 from recsys_mtl.errors import DataError
 from recsys_mtl.features.cast import cast_column
+from recsys_mtl.features.column import filled, flat
 from recsys_mtl.features.condition import holds
-from recsys_mtl.features.hashing import flat
 from recsys_mtl.features.schema import label_column
 
 __all__ = ["encode_labels"]
@@ -89,7 +89,7 @@ def _numbers(
         blank = cast_column(cells, "string").array.is_null()
         infinite = pa.types.is_floating(cells.type)
         missing = missing if infinite else pc.or_(missing, blank)
-    value_B = numbers.fill_null(np.nan).to_numpy(zero_copy_only=False)
+    value_B = filled(numbers, np.nan)
     return value_B, ~missing.to_numpy(zero_copy_only=False)
 
 

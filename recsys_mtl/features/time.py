@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from recsys_mtl.config.data import TimestampSpec
 from recsys_mtl.features.cast import cast_column
-from recsys_mtl.features.hashing import flat
+from recsys_mtl.features.column import absent, filled, flat
 
 __all__ = ["NEVER", "filled_time", "to_micros"]
 
@@ -53,8 +53,7 @@ def to_micros(array: pa.Array | pa.ChunkedArray, spec: TimestampSpec) -> pa.Arra
 
 def filled_time(micros: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """Times as a plain array, ``NEVER`` where null."""
-    filled: np.ndarray = flat(micros).fill_null(NEVER).to_numpy(zero_copy_only=False)
-    return filled
+    return filled(flat(micros), NEVER)
 
 
 def _number(column: pa.Array, unit: Literal["s", "ms", "us", "ns"]) -> pa.Array:
@@ -62,23 +61,18 @@ def _number(column: pa.Array, unit: Literal["s", "ms", "us", "ns"]) -> pa.Array:
     if whole.unreadable == 0:
         # Whole numbers keep every digit; out of range becomes null, never wraps.
         if unit == "ns":
-            values = whole.array.fill_null(0).to_numpy(zero_copy_only=False) // 1_000
+            values = filled(whole.array, 0) // 1_000
         else:
             factor = _MICROS[unit]
             limit = _LATEST // factor + 1
-            filled = whole.array.fill_null(0).to_numpy(zero_copy_only=False)
-            values = np.clip(filled, -limit, limit) * factor
-        return pa.array(values, mask=_nulls(whole.array))
+            numbers = filled(whole.array, 0)
+            values = np.clip(numbers, -limit, limit) * factor
+        return pa.array(values, mask=absent(whole.array))
     real = cast_column(column, "float").array
     factor_real = 1e-3 if unit == "ns" else float(_MICROS[unit])
-    micros = np.rint(real.fill_null(0.0).to_numpy(zero_copy_only=False) * factor_real)
+    micros = np.rint(filled(real, 0.0) * factor_real)
     far = np.clip(micros, -9e18, 9e18).astype(np.int64)
-    return pa.array(far, mask=_nulls(real))
-
-
-def _nulls(array: pa.Array) -> np.ndarray:
-    nulls: np.ndarray = array.is_null().to_numpy(zero_copy_only=False)
-    return nulls
+    return pa.array(far, mask=absent(real))
 
 
 def _iso(text: pa.Array) -> pa.Array:

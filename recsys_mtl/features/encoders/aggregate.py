@@ -6,6 +6,7 @@ from typing import final
 import numpy as np
 import pyarrow as pa
 
+from recsys_mtl.features.column import filled
 from recsys_mtl.features.schema import Artifact
 
 __all__ = ["Aggregate", "AggregateFit"]
@@ -75,7 +76,5 @@ class AggregateFit:
 
 def _filled(numbers: pa.Array) -> np.ndarray:
     # A request could say -1, of which there is no logarithm.
-    filled: np.ndarray = np.maximum(
-        numbers.fill_null(0.0).to_numpy(zero_copy_only=False), 0.0
-    )
-    return filled
+    numbers_B: np.ndarray = np.maximum(filled(numbers, 0.0), 0.0)
+    return numbers_B

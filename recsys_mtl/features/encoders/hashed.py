@@ -6,6 +6,7 @@ from typing import final
 import numpy as np
 import pyarrow as pa
 
+from recsys_mtl.features.column import absent
 from recsys_mtl.features.encoders._base import AbstractIds
 from recsys_mtl.features.hashing import mix, seed_of, stable_hash
 from recsys_mtl.features.schema import MISSING
@@ -37,7 +38,7 @@ class HashIds(AbstractIds):
     def ids(self, values: pa.Array) -> np.ndarray:
         ids = _bucket(stable_hash(values, self.seed), self.buckets)
         if values.null_count:
-            ids[values.is_null().to_numpy(zero_copy_only=False)] = MISSING
+            ids[absent(values)] = MISSING
         return ids
 
 
@@ -53,7 +54,7 @@ def crossed(columns: list[pa.Array], buckets: int, feature: str) -> np.ndarray:
     for column in columns:
         # Chained, so that (a, b) and (b, a) differ.
         combined = mix(combined ^ stable_hash(column))
-        missing |= column.is_null().to_numpy(zero_copy_only=False)
+        missing |= absent(column)
     ids = _bucket(combined, buckets)
     ids[missing] = MISSING
     return ids

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from recsys_mtl.features.column import filled, present
 from recsys_mtl.features.encoders._base import AbstractIds
 from recsys_mtl.features.schema import UNSEEN
 
@@ -40,12 +41,12 @@ def encode_lists(
         2
     """
     lengths = cells.value_lengths()
-    counts = lengths.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    counts = filled(lengths, 0).astype(np.int64)
     missing = lengths.null_count
     values = cells.flatten()
     if values.null_count:
         missing += values.null_count
-        valid = values.is_valid().to_numpy(zero_copy_only=False)
+        valid = present(values)
         row = np.repeat(np.arange(len(counts)), counts)
         counts = np.bincount(row[valid], minlength=len(counts))
         values = values.drop_null()

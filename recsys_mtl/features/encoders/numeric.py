@@ -6,6 +6,7 @@ from typing import Literal, final
 import numpy as np
 import pyarrow as pa
 
+from recsys_mtl.features.column import absent
 from recsys_mtl.features.schema import Artifact
 
 __all__ = ["MomentsFit", "Scale"]
@@ -50,9 +51,7 @@ class Scale(Artifact):
             numbers = (numbers - self.mean) / self.std
             missing = 0.0
         if values.null_count:
-            numbers = np.where(
-                values.is_null().to_numpy(zero_copy_only=False), missing, numbers
-            )
+            numbers = np.where(absent(values), missing, numbers)
         scaled: np.ndarray = np.clip(numbers, -_LARGEST, _LARGEST).astype(np.float32)
         return scaled
 

@@ -6,6 +6,7 @@ from typing import final
 import numpy as np
 import pyarrow as pa
 
+from recsys_mtl.features.column import absent, filled
 from recsys_mtl.features.encoders._base import AbstractIds
 from recsys_mtl.features.schema import MISSING
 
@@ -29,11 +30,11 @@ class Quantiles(AbstractIds):
         return 2 + len(self.cuts) + 1
 
     def ids(self, values: pa.Array) -> np.ndarray:
-        numbers = values.fill_null(0.0).to_numpy(zero_copy_only=False)
+        numbers = filled(values, 0.0)
         places = np.searchsorted(np.array(self.cuts), numbers, side="right")
         ids: np.ndarray = (places + 2).astype(np.int32)
         if values.null_count:
-            ids[values.is_null().to_numpy(zero_copy_only=False)] = MISSING
+            ids[absent(values)] = MISSING
         return ids
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys_mtl.config.feature import VocabularyEncoder
+from recsys_mtl.features.column import absent
 from recsys_mtl.features.encoders._base import AbstractIds
 from recsys_mtl.features.index import ValueIndex
 from recsys_mtl.features.schema import MISSING, UNSEEN
@@ -45,7 +46,7 @@ class Vocabulary(AbstractIds):
     def ids(self, values: pa.Array) -> np.ndarray:
         ids: np.ndarray = self.id_of_place[self.index.find(values)]
         if values.null_count:
-            ids[values.is_null().to_numpy(zero_copy_only=False)] = MISSING
+            ids[absent(values)] = MISSING
         return ids
 
 
