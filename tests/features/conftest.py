@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import settings
 
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.features.contract import RawContract
@@ -14,6 +15,10 @@ from recsys_mtl.features.featurizer import Featurizer
 from recsys_mtl.features.fit import FeaturizerFit
 from recsys_mtl.features.join import FeatureStore
 from recsys_mtl.features.signature import RawPlan, plan_raw
+
+# A busy machine is no fault of the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 FEATURES = [
     {"kind": "categorical", "name": "user"},
