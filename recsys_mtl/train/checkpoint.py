@@ -28,7 +28,7 @@ from recsys_mtl.train.quiet import quiet
 from recsys_mtl.train.shard import process_group
 from recsys_mtl.train.state import RunState
 
-__all__ = ["Checkpointer", "build", "load_network"]
+__all__ = ["Checkpointer", "build", "load_network", "read_state"]
 
 _FORMAT_VERSION = 1
 
@@ -170,6 +170,18 @@ def load_network(recipe: Recipe, tables: Path, run_dir: Path) -> Network:
                 f"{recipe.name!r} ({fault}); train again with this recipe"
             ) from fault
     return network.eval()
+
+
+def read_state(run_dir: Path) -> RunState:
+    """Read where a run stands.
+
+    Raises:
+        ArtifactError: There is no checkpoint, or it is of another version.
+    """
+    index = _read_index(run_dir / "checkpoint")
+    if index is None:
+        raise ArtifactError(f"{run_dir} holds no checkpoint; train first")
+    return index.state
 
 
 def _tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:

@@ -48,6 +48,12 @@ class TrainResult:
     best: Check
     dropped_rows: int
 
+    @classmethod
+    def of(cls, state: RunState) -> "TrainResult":
+        """Sum up a finished run."""
+        best = next(check for check in reversed(state.checks) if check.best)
+        return cls(tuple(state.checks), best, state.dropped_rows)
+
 
 def train(
     recipe: Recipe,
@@ -126,6 +132,7 @@ class _Run:
         digest = run_digest(recipe, tables)
         old = self._checkpointer.unfinished(digest)
         self._state = old or RunState.start(digest, len(names))
+        self._state.spread(world, self._reader.steps_per_epoch)
         self._state.dropped_rows = self._reader.dropped_rows
 
         torch.manual_seed(spec.seed)
@@ -161,8 +168,7 @@ class _Run:
         self._checkpointer.finish(self._model, state)
         if self._events is not None:
             self._events.close()
-        best = next(check for check in reversed(state.checks) if check.best)
-        return TrainResult(tuple(state.checks), best, state.dropped_rows)
+        return TrainResult.of(state)
 
     def _epoch(self, interrupted: threading.Event) -> None:
         state = self._state

@@ -45,6 +45,7 @@ class RunState(BaseModel):
         digest: Of the recipe and the feature tables; see ``run_digest``.
         epoch: Epochs completed.
         epoch_step: Steps taken in the running epoch.
+        world: Number of workers of those steps.
         step: Steps taken in all.
         loss_sum: Sum of each task's loss over the rows since the last check.
         loss_count: Number of those rows.
@@ -61,6 +62,7 @@ class RunState(BaseModel):
     digest: str
     epoch: int = 0
     epoch_step: int = 0
+    world: int = 1
     step: int = 0
     loss_sum: list[float]
     loss_count: list[int]
@@ -77,6 +79,17 @@ class RunState(BaseModel):
         return cls(
             digest=digest, loss_sum=[0.0] * num_tasks, loss_count=[0] * num_tasks
         )
+
+    def spread(self, world: int, steps_per_epoch: int) -> None:
+        """Go on with another number of workers, at about the same row of the epoch.
+
+        Batches are cut differently then, so some rows near the cut come twice or not
+        at all in this one epoch.
+        """
+        if world != self.world:
+            step = self.epoch_step * self.world // world
+            self.epoch_step = min(step, steps_per_epoch - 1)
+            self.world = world
 
 
 def run_digest(recipe: Recipe, tables: Path) -> str:

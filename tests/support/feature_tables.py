@@ -79,7 +79,7 @@ def write_tables(
     return folder
 
 
-def recipe(**train: object) -> Recipe:
+def recipe(*, dropout: float = 0.1, **train: object) -> Recipe:
     """Name the features of ``SCHEMA``; ``train`` overrides the training section."""
     defaults = {
         "epochs": 2,
@@ -110,7 +110,7 @@ def recipe(**train: object) -> Recipe:
                     "name": "seen",
                     "fields": ["item"],
                     "length": 4,
-                    "pooling": {"kind": "din", "hidden": [4], "dropout": 0.1},
+                    "pooling": {"kind": "din", "hidden": [4], "dropout": dropout},
                 },
             ],
             "tasks": [
@@ -119,7 +119,7 @@ def recipe(**train: object) -> Recipe:
             ],
             "model": {
                 "embedding": {"dim": 8},
-                "bottom": {"kind": "flat", "dropout": 0.1},
+                "bottom": {"kind": "flat", "dropout": dropout},
                 "gating": {"kind": "mmoe", "hidden": [16], "num_experts": 2},
                 "tower": {"hidden": [8]},
             },
