@@ -78,7 +78,7 @@ def run_ray(
 
 
 def _short_folder() -> str | None:
-    """Where HAProxy's sockets fit; below it come a name and 57 letters of node id."""
+    """Where HAProxy's sockets fit: 97 letters, 79 of them a node id and names."""
     return None if len(tempfile.gettempdir()) <= _SHORT else "/tmp"
 
 
@@ -105,8 +105,8 @@ def _environment(private: Path, settings: ServingSettings) -> dict[str, str]:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(private / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(private / "admin.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(private / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(private / "a"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(private / "m"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(private),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(private / "server-state"),
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(int(settings.shutdown_timeout_s)),
@@ -156,6 +156,7 @@ def _deploy(
     bundle: Path, host: str, port: int, replicas: int, settings: ServingSettings
 ) -> None:
     from ray import serve
+    from ray.exceptions import RayError
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
 
@@ -164,10 +165,6 @@ def _deploy(
     level = logging.INFO if settings.verbose else logging.ERROR
     logging.getLogger("ray.serve").setLevel(level)
     logs = LoggingConfig(log_level=level, enable_access_log=settings.verbose)
-    serve.start(
-        http_options=HTTPOptions(host=host, port=port, location="HeadOnly"),
-        logging_config=logs,
-    )
     deployment = serve.deployment(
         name="Ranker",
         num_replicas=replicas,
@@ -176,11 +173,22 @@ def _deploy(
         ray_actor_options={"num_cpus": 1},
         logging_config=logs,
     )
-    serve.run(
-        deployment(Replica).bind(str(bundle.resolve()), settings),
-        name="recsys-mtl",
-        route_prefix="/",
-    )
+    try:
+        serve.start(
+            http_options=HTTPOptions(host=host, port=port, location="HeadOnly"),
+            logging_config=logs,
+        )
+        serve.run(
+            deployment(Replica).bind(str(bundle.resolve()), settings),
+            name="recsys-mtl",
+            route_prefix="/",
+        )
+    except (RayError, RuntimeError) as fault:
+        reason = str(fault).strip().splitlines()[-1:] or [type(fault).__name__]
+        raise EnvironmentFault(
+            f"Ray Serve could not start the server: {reason[0]}; --verbose tells more, "
+            "and --engine uvicorn needs no Ray"
+        ) from fault
 
 
 def _end(processes: set[psutil.Process]) -> None:
@@ -193,6 +201,6 @@ def _end(processes: set[psutil.Process]) -> None:
 
 
 _ONGOING = 256
-_SHORT = 20  # letters; addresses of sockets have at most 107
+_SHORT = 97 - 79
 _END_TIMEOUT_S = 5.0
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024  # about the least; requests never use it

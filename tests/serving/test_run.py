@@ -18,6 +18,7 @@ from recsys_mtl.rank.request import RankRequest
 from serving.port import claim_port, free_ports
 from serving.process import ServerProcess
 from serving.run import serve
+from serving.signals import stopped_by_signals
 
 BODY = {"user": {"id": "u3"}, "item_ids": [101, 105, 117], "context": {"ts": 1}}
 
@@ -55,7 +56,17 @@ def test_a_stopped_server_frees_its_port(tiny):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_uvicorn_cleanly(tiny, number):
+def test_the_first_signal_asks_and_the_second_insists(number):
+    stop, before = threading.Event(), signal.getsignal(number)
+    with stopped_by_signals(stop):
+        signal.raise_signal(number)
+        assert stop.is_set()
+        usual = {signal.SIGTERM: signal.SIG_DFL}
+        assert signal.getsignal(number) == usual.get(number, signal.default_int_handler)
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_ends_uvicorn_cleanly(tiny):
     script = (
         "import sys; from pathlib import Path; from serving.run import serve\n"
         "serve(Path(sys.argv[1]), engine='uvicorn', port=0,"
@@ -69,9 +80,11 @@ def test_a_signal_ends_uvicorn_cleanly(tiny, number):
         text=True,
     ) as process:
         url = process.stdout.readline().strip()
-        assert httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
-        process.send_signal(number)
-        output, errors = process.communicate(timeout=30)
+        assert (
+            httpx.get(f"{url}/readyz", timeout=30, trust_env=False).status_code == 200
+        )
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=60)
     assert (process.returncode, output, errors) == (0, "ended\n", "")
 
 
@@ -107,8 +120,12 @@ def test_ray_serve_scores_as_in_process_and_leaves_nothing_behind(
         port = int(server.url.rpartition(":")[2])
         with pytest.raises(EnvironmentFault, match="in use"):
             claim_port("127.0.0.1", port)
-        answer = httpx.post(f"{server.url}/v1/rank", json=BODY, trust_env=False).json()
-        refused = httpx.post(f"{server.url}/v1/rank", content=b"{", trust_env=False)
+        answer = httpx.post(
+            f"{server.url}/v1/rank", json=BODY, timeout=30, trust_env=False
+        ).json()
+        refused = httpx.post(
+            f"{server.url}/v1/rank", content=b"{", timeout=30, trust_env=False
+        )
     assert refused.status_code == 400
     assert [i["id"] for i in answer["items"]] == [i["id"] for i in expected["items"]]
     for got, wanted in zip(answer["items"], expected["items"], strict=True):
