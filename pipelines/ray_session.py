@@ -3,6 +3,8 @@
 import logging
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,6 +88,7 @@ def ray_session(num_cpus: int | None = None, verbose: bool = False) -> Iterator[
 def _start(num_cpus: int | None, verbose: bool) -> None:
     address = os.environ.get("RAY_ADDRESS")
     level = logging.INFO if verbose else logging.ERROR
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         if address:
             ray.init(address=address, log_to_driver=verbose, logging_level=level)
@@ -103,6 +106,10 @@ def _start(num_cpus: int | None, verbose: bool) -> None:
             f"Ray does not start: {_first_line(error)}; look at RAY_ADDRESS, "
             "/dev/shm and the space in /tmp"
         ) from error
+    finally:
+        # Ray puts its own in place, which prints a stack and ends with another code.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)
 
 
 def _store_bytes() -> int:

@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, final
 
@@ -166,9 +167,10 @@ class _Run:
         self._ledger.record("features", key, work)
 
     def _train_key(self, seed: int) -> str:
-        from recsys_mtl.train.state import run_digest
-
-        return run_digest(_with_seed(self._recipe, seed), self._tables)
+        # Without torch, so that a run with nothing left to do says so at once.
+        digest = sha256(_with_seed(self._recipe, seed).model_dump_json().encode())
+        digest.update((self._tables / "manifest.json").read_bytes())
+        return digest.hexdigest()
 
     def _seed(self, seed: int, folder: Path) -> SeedResult:
         recipe, key = _with_seed(self._recipe, seed), self._train_key(seed)

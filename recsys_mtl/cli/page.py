@@ -19,6 +19,7 @@ __all__ = ["closing_page", "metrics_table", "tables_page"]
 _Metrics = Mapping[str, Mapping[str, float]]
 
 _COUNTS = ("rows", "positives")
+# What fits a terminal; the report has more.
 _BINARY = {
     # metric: head, format
     "rows": ("rows", ",.0f"),
@@ -28,7 +29,6 @@ _BINARY = {
     "log_loss": ("log loss", ".4f"),
     "normalised_entropy": ("NE", ".4f"),
     "calibration_ratio": ("pred/actual", ".3f"),
-    "ece": ("ECE", ".4f"),
 }
 _VALUE = {
     "rows": ("rows", ",.0f"),
@@ -67,7 +67,8 @@ def _table(
         if any(metric in values for values in metrics.values())
         and (not deviations or metric in _OF_SEEDS)
     }
-    table = Table("task", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("task", no_wrap=True)
     for head, _ in shown.values():
         table.add_column(head, justify="right", no_wrap=True)
     for task, values in metrics.items():
@@ -134,6 +135,8 @@ def _ranked(response: Mapping[str, object]) -> RenderableType:
 
 def _places(summary: "RunSummary", folder: "Path") -> RenderableType:
     table = Table.grid(padding=(0, 2))
+    for column in table.columns:
+        column.no_wrap = True
     table.add_row("bundle", summary.bundle)
     table.add_row("report", summary.report)
     table.add_row("summary", str(folder / "summary.json"))
@@ -141,14 +144,19 @@ def _places(summary: "RunSummary", folder: "Path") -> RenderableType:
 
 
 def _commands(summary: "RunSummary") -> RenderableType:
-    table = Table.grid(padding=(0, 2))
-    table.add_row(f"recsys-mtl serve {summary.bundle}", "answer requests; see /docs")
-    table.add_row(
-        f"recsys-mtl evaluate {summary.bundle} --tables {summary.tables}",
-        "measure the bundle again",
+    lines = (
+        ("answer requests; its page /docs says how", f"serve {summary.bundle}"),
+        (
+            "measure the bundle again",
+            f"evaluate {summary.bundle} --tables {summary.tables}",
+        ),
+        (
+            "help your editor complete a recipe of your own",
+            "schema --output recipe.schema.json",
+        ),
     )
-    table.add_row(
-        "recsys-mtl schema --output recipe.schema.json",
-        "write a recipe of your own, with completion",
-    )
-    return table
+    page = Text(no_wrap=True)
+    for why, command in lines:
+        page.append(f"# {why}\n", style="dim")
+        page.append(f"recsys-mtl {command}\n")
+    return page
