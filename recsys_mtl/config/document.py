@@ -22,7 +22,7 @@ class Document:
     Attributes:
         data: Plain mappings, lists and scalars.
         lines: Line of every part, from 1.
-        faults: Keys given twice, as line, path and sentence.
+        faults: Keys given twice, each with a sentence.
     """
 
     data: Any
@@ -61,8 +61,10 @@ def parse(text: str, name: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
+        written = text.splitlines()[mark.line : mark.line + 1] if mark else []
+        hint = "; quote text that holds ${...}" if "${" in "".join(written) else ""
         raise ConfigError(
-            f"{name}{line}: is no YAML: {error.problem or error}"
+            f"{name}{line}: is no YAML: {error.problem or error}{hint}"
         ) from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{name}: is no YAML: {error}") from error

@@ -14,7 +14,10 @@ from pydantic_core import ErrorDetails
 from recsys_mtl.config.document import Key, parse_path
 from recsys_mtl.config.reference import near
 
-__all__ = ["Fault", "describe", "kinds_at", "stand_in"]
+__all__ = ["INVENTED", "Fault", "describe", "kinds_at", "stand_in"]
+
+INVENTED = "invented_name_"
+"""How names begin that stand in for faulty ones; no message shows them."""
 
 _SHAPES = {
     "string_type": "text",
@@ -285,7 +288,7 @@ def _literals(annotation: Any) -> Iterator[str]:
 def _candidates(
     annotation: Any, field: FieldInfo | None, got: Any, number: int
 ) -> Iterator[Any]:
-    name = f"guess{number}"
+    name = f"{INVENTED}{number}"
     options = [str(o) for o in _literals(annotation)]
     if options:
         yield from options

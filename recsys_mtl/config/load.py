@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from recsys_mtl.config.document import Document, Key, parse, parse_path, path_text
-from recsys_mtl.config.fault import Fault, describe, kinds_at, stand_in
+from recsys_mtl.config.fault import INVENTED, Fault, describe, kinds_at, stand_in
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.config.reference import near
 from recsys_mtl.errors import ConfigError
@@ -128,14 +129,20 @@ def _check(data: dict[str, Any]) -> tuple[Recipe | None, list[Fault]]:
             found = describe(Recipe, data, error)
         faults += [
             fault
-            for fault in found
+            for fault in map(_without_inventions, found)
             if fault not in faults
+            and INVENTED not in fault.sentence
             and not any(fault.key[: len(g)] == g for g in guessed)
         ]
         mended = [_mend(data, fault, guessed) for fault in found]
         if not any(mended):
             break
     return (None if faults else recipe), faults
+
+
+def _without_inventions(fault: Fault) -> Fault:
+    pattern = rf", {INVENTED}\w+|(?<=: ){INVENTED}\w+, "
+    return replace(fault, sentence=re.sub(pattern, "", fault.sentence))
 
 
 def _mend(data: dict[str, Any], fault: Fault, guessed: list[Key]) -> bool:

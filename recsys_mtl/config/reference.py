@@ -107,17 +107,17 @@ def _metric_faults(
     data: DataSpec, tasks: Sequence[TaskSpec], metric: str
 ) -> Iterable[str]:
     task_name, dot, name = metric.partition(".")
-    kinds = {task.name: task.kind for task in tasks}
+    names = [task.name for task in tasks]
     if not dot:
         yield f"must be TASK.METRIC or mean.METRIC, got {metric!r}"
         return
-    if task_name != "mean" and task_name not in kinds:
+    if task_name not in (*names, "mean"):
         yield (
             f"names {task_name!r}, which is neither 'mean' nor a task"
-            f"{near(task_name, [*kinds, 'mean'])}"
+            f"{near(task_name, [*names, 'mean'])}"
         )
         return
-    of = list(kinds.values()) if task_name == "mean" else [kinds[task_name]]
+    of = [task.kind for task in tasks if task_name in ("mean", task.name)]
     allowed = [metric for kind in dict.fromkeys(of) for metric in METRICS[kind]]
     if name not in allowed:
         owner = "any task" if task_name == "mean" else f"{of[0]} task {task_name!r}"
@@ -173,4 +173,4 @@ def near(got: str, allowed: Sequence[str]) -> str:
     """
     close = difflib.get_close_matches(got, allowed, n=1)
     hint = f"; did you mean {close[0]!r}? A" if close else "; a"
-    return f"{hint}llowed: {', '.join(allowed) or 'none'}"
+    return f"{hint}llowed: {', '.join(dict.fromkeys(allowed)) or 'none'}"

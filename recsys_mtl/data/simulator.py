@@ -70,13 +70,14 @@ _DEVICE_LOGIT = np.array([0.0, 0.1, -0.3])
 # Relative traffic by hour: nights are quiet, evenings busy.
 _TRAFFIC = 1.0 + 0.8 * np.sin((np.arange(24) - 13.0) / 24 * 2 * np.pi)
 
-_CLICK_BIAS = -1.9
-_TASTE = 0.8
+_CLICK_BIAS = -2.15
+_TASTE = 0.77
 _WARMTH = 0.6
 _WARM_UNIT = 2.0
 _FADE = 0.9
 _WATCH_SPREAD = 0.7
-_LIKE_BIAS, _FOLLOW_BIAS, _ORDER_BIAS = -3.9, -5.2, -4.4
+_LIKE_BIAS, _FOLLOW_BIAS, _ORDER_BIAS = -4.2, -5.8, -4.6
+_RESOLVE = 0.75
 
 
 @final
@@ -252,18 +253,18 @@ class _Feed:
         )
         click_R, true_click_R = self._click(rng, logit_R, category_R)
 
-        median_R = 2.15 + 0.45 * length_R + 0.35 * appeal_R
+        median_R = 1.95 + 0.45 * length_R + 0.35 * appeal_R
         median_R -= 0.3 * users.haste_U[user_R]
         watch_R = np.exp(median_R + _WATCH_SPREAD * rng.standard_normal(rows))
         long_R = np.minimum(world.duration_I[item_R], LONG_VIEW_S)
         true = {
             "click": true_click_R,
             "long_view": ndtr((median_R - np.log(long_R)) / _WATCH_SPREAD),
-            "like": expit(_LIKE_BIAS + wish_R),
+            "like": expit(_LIKE_BIAS + _RESOLVE * wish_R),
             "follow": expit(_FOLLOW_BIAS + 0.7 * appeal_R + world.charm_I[item_R]),
             "order": expit(
                 _ORDER_BIAS
-                + wish_R
+                + _RESOLVE * wish_R
                 - users.thrift_U[user_R] * world.price_I[item_R]
                 + np.where(tab_R == 1, 0.3, 0.0)
             ),

@@ -6,7 +6,7 @@ Axis letters besides those of the model: ``U`` users, ``I`` items, ``R`` rows of
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,7 @@ _WIDTH = 8
 # users and items tables; `own` is what only behaviour tells.
 _AGE, _GENDER, _CITY = 0.75, 0.75, 0.2
 _FAVOURITE, _INTEREST, _OWN_TASTE = 0.5, 0.15, 0.10
+_QUALITY = 0.7
 _CREATOR, _TAG, _OWN_STYLE = 0.15, 0.10, 0.05
 
 
@@ -220,6 +221,7 @@ def build_world(seed: int, num_items: int, num_days: int) -> World:
     def laws() -> tuple[Floats, ...]:
         category_QW = rng.standard_normal((num_categories, _WIDTH))
         category_QW -= category_QW.mean(axis=0)
+        category_QW /= np.sqrt((category_QW**2).mean(axis=1, keepdims=True))
         creators_W = rng.standard_normal((num_creators, _WIDTH))
         tags_W = np.vstack([rng.standard_normal((_NUM_TAGS, _WIDTH)), np.zeros(_WIDTH)])
         style_IW = (
@@ -229,8 +231,8 @@ def build_world(seed: int, num_items: int, num_days: int) -> World:
             + _OWN_STYLE * rng.standard_normal((num_items, _WIDTH))
         )
         segments = [
-            rng.standard_normal((size, _WIDTH))
-            for size in (len(_AGE_GROUPS), len(_GENDERS), len(_CITY_SHARES))
+            _segments(rng, shares, category_QW)
+            for shares in (_AGE_SHARES, _GENDER_SHARES, _CITY_SHARES)
         ]
         return category_QW, style_IW, *segments
 
@@ -238,6 +240,10 @@ def build_world(seed: int, num_items: int, num_days: int) -> World:
     other_QW, other_IW, *other_segments = laws()
     creator_appeal = 0.5 * rng.standard_normal(num_creators)
     quality_I = 0.6 * rng.standard_normal(num_items) + creator_appeal[creator_I]
+    # The few items that are most of the log must not decide how hard the world is.
+    quality_I -= np.average(quality_I, weights=popularity_I)
+    spread = np.sqrt(np.average(quality_I**2, weights=popularity_I))
+    quality_I *= _QUALITY / max(spread, 1e-9)
     merit_I = 0.5 * rng.standard_normal(num_items)
     duration_I = np.clip(rng.lognormal(np.log(25), 0.7, num_items), 4.0, 300.0)
     price_I = rng.standard_normal(num_items)
@@ -295,6 +301,18 @@ def build_world(seed: int, num_items: int, num_days: int) -> World:
     )
 
 
+def _segments(
+    rng: np.random.Generator, shares: tuple[float, ...], category_QW: Floats
+) -> Floats:
+    """Draw the tastes of a division of people, alike in strength for every seed."""
+    taste_W = rng.standard_normal((len(shares), _WIDTH))
+    taste_W -= np.average(taste_W, axis=0, weights=shares)
+    liking = taste_W @ category_QW.T / np.sqrt(_WIDTH)
+    spread = np.sqrt(np.average((liking**2).mean(axis=1), weights=shares))
+    scaled: Floats = taste_W / spread
+    return scaled
+
+
 def _tags(rng: np.random.Generator, category_I: Ints, number_I: Ints) -> Ints:
     """Tags of every item, padded with ``_NUM_TAGS``; most belong to the category."""
     home_I = (category_I * 5) % _NUM_TAGS
@@ -306,16 +324,16 @@ def _tags(rng: np.random.Generator, category_I: Ints, number_I: Ints) -> Ints:
     return np.where(padded, _NUM_TAGS, tags)
 
 
-def _tag_names(tags_I: Ints) -> npt.NDArray[np.str_]:
+def _tag_names(tags_I: Ints) -> npt.NDArray[Any]:
     names = np.array([f"tag{i:02d}" for i in range(_NUM_TAGS)])
     return names[tags_I[tags_I < _NUM_TAGS]]
 
 
-def _lists(ends: Ints, values: npt.NDArray[np.str_]) -> pa.Array:
+def _lists(ends: Ints, values: npt.NDArray[Any]) -> pa.Array:
     offsets = np.concatenate([[0], ends]).astype(np.int32)
     return pa.ListArray.from_arrays(offsets, pa.array(values, pa.string()))
 
 
-def _with_nulls(rng: np.random.Generator, values: npt.NDArray[np.generic]) -> pa.Array:
+def _with_nulls(rng: np.random.Generator, values: npt.NDArray[Any]) -> pa.Array:
     """About one value in a hundred goes missing, as in every real table."""
     return pa.array(values, mask=rng.random(len(values)) < _NULL_RATE)
