@@ -32,7 +32,8 @@ class Optimizer:
         trained = {
             name: parameter
             for name, parameter in model.named_parameters()
-            if isinstance(parameter, nn.Parameter) and parameter.requires_grad
+            # A table that lies on another worker is an empty parameter here.
+            if parameter.requires_grad and parameter.numel()
         }
         fused = set(model.fused_optimizer.params)
         dense = {

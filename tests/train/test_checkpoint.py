@@ -35,10 +35,10 @@ def by_two(tables, by_one):
     """What two workers came to, in the same folder."""
     folder, _ = by_one
     support = Path(sharded_steps.__file__).parent
+    command = [sys.executable, "-W", "ignore", sharded_steps.__file__]
     workers = [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", sharded_steps.__file__, str(rank), "2"]
-            + [str(tables), str(folder)],
+            [*command, str(rank), "2", str(tables), str(folder)],
             env=os.environ | {"PYTHONPATH": str(support), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
