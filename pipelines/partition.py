@@ -9,7 +9,7 @@ from typing import Literal, final
 import numpy as np
 import pyarrow as pa
 
-from pipelines.spill import ROW, ROW_BITS, SPLIT, TIME, spread, write_buckets
+from pipelines.spill import ROW, ROW_BITS, SPLIT, TIME, spread, together, write_buckets
 from recsys_mtl.config.data import DataSpec, TimeSplit
 from recsys_mtl.data.fragment import AbstractFragment
 from recsys_mtl.data.source import BadLines
@@ -141,7 +141,7 @@ def _tag(
 def _flush(
     task: PartitionTask, waiting: list[pa.Table], report: PartitionReport
 ) -> None:
-    table = pa.concat_tables(waiting).combine_chunks()
+    table = together(waiting).combine_chunks()
     name = f"{task.place:06d}-{len(report.by_user):04d}.arrow"
     path = task.folder / f"user-{name}"
     hash_B = spread(table.column(ROW), key_column(table, task.contract, "user"))

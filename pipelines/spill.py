@@ -18,7 +18,16 @@ import pyarrow as pa
 from recsys_mtl.errors import DataError
 from recsys_mtl.features.hashing import stable_hash
 
-__all__ = ["ROW", "ROW_BITS", "SPLIT", "TIME", "read_bucket", "spread", "write_buckets"]
+__all__ = [
+    "ROW",
+    "ROW_BITS",
+    "SPLIT",
+    "TIME",
+    "read_bucket",
+    "spread",
+    "together",
+    "write_buckets",
+]
 
 ROW = "__row"
 """Column with a number that grows in the order of the source."""
@@ -78,10 +87,19 @@ def read_bucket(files: Sequence[Path], number: int) -> pa.Table:
     for path in files:
         with pa.memory_map(str(path)) as file:
             tables.append(pa.table(pa.ipc.open_file(file).get_batch(number)))
+    return together(tables)
+
+
+def together(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table of several, in the widest type where they differ.
+
+    Raises:
+        DataError: No type holds the values of all.
+    """
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
         raise DataError(
-            f"the files of the interactions disagree on a type ({error}); write them "
-            "with one schema"
+            f"the files of one source disagree on a type ({error}); write them with "
+            "one schema"
         ) from error

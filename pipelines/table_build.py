@@ -12,7 +12,7 @@ from pipelines.block import Dealt, aggregate_items
 from pipelines.encode import EncodeReport, EncodeTask, encode_bucket, fit_bucket
 from pipelines.job import run_tasks
 from pipelines.partition import PartitionReport, PartitionTask, partition
-from pipelines.spill import ROW, TIME
+from pipelines.spill import ROW, TIME, together
 from recsys_mtl.config.data import TimeSplit
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.config.source import EntitySource, SimulatedEntities, SimulatorSource
@@ -143,7 +143,7 @@ class TableBuild:
             tables = [t for f in fragments for t in f.read(self._bad_lines)]
         if not tables:
             raise DataError(f"data.{of}s has no rows; check that the export worked")
-        table = pa.concat_tables(tables, promote_options="permissive")
+        table = together(tables)
         key = entity.key or getattr(contract.keys, of)
         built = build_entities(contract, of, table, key=key)
         self._entity_tables[of] = built

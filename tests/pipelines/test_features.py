@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from feature_log import (
@@ -403,6 +404,51 @@ def test_the_simulator_is_a_source_like_any_other(tmp_path):
     assert rows == pytest.approx([2100, 300, 600], abs=2)
     assert sum(rows) == 3000
     assert len(EntityTable.load(tmp_path / "tables" / "users.arrow").rows) == 40
+
+
+def typed_recipe(folder):
+    return Recipe.model_validate(
+        {
+            "name": "typed",
+            "data": {
+                "interactions": {"kind": "parquet", "path": str(folder)},
+                "keys": {"user": "user"},
+                "timestamp": {"column": "t", "unit": "s"},
+                "split": {"kind": "file", "train": "a*", "valid": "b*", "test": "c*"},
+            },
+            "features": [
+                {"kind": "categorical", "name": "user"},
+                {"kind": "history", "name": "past", "fields": ["user"]},
+            ],
+            "tasks": [{"kind": "binary", "name": "click", "label": "click"}],
+        }
+    )
+
+
+def write_typed(path, users, time):
+    columns = {"user": users, "t": [time] * len(users), "click": [0] * len(users)}
+    pq.write_table(pa.table(columns), path)
+
+
+def test_files_may_hold_a_key_as_whole_numbers_of_any_kind(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    write_typed(raw / "a.parquet", pa.array([7, 8], pa.int32()), time=1)
+    write_typed(raw / "b.parquet", pa.array([7, 8], pa.int64()), time=2)
+    write_typed(raw / "c.parquet", pa.array([7.0, None], pa.float64()), time=3)
+    build_with(typed_recipe(raw), tmp_path / "tables", num_buckets=3)
+    test = read_split(tmp_path / "tables", "test").to_pylist()
+    past = {row["key.user"]: len(row["past.user"]) for row in test}
+    assert past == {7: 2, None: 0}
+
+
+def test_files_that_disagree_on_a_type_are_refused(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    write_typed(raw / "a.parquet", pa.array([7, 8]), time=1)
+    write_typed(raw / "b.parquet", pa.array(["7", "8"]), time=2)
+    with pytest.raises(DataError, match="disagree on a type"):
+        build_feature_tables(typed_recipe(raw), tmp_path / "tables")
 
 
 @pytest.mark.skipif(
