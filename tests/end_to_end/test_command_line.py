@@ -194,11 +194,10 @@ def test_a_run_does_not_start_in_a_folder_of_something_else(run, again):
     assert [path.name for path in folder.iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize("engine", ["ray", "uvicorn"])
-def test_a_port_in_use_is_told_before_anything_is_loaded(again, engine):
+def test_a_port_in_use_is_told_in_one_line(again):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = again("serve", "out/bundle", "--port", port, "--engine", engine)
+        done = again("serve", "out/bundle", "--port", port)
     assert done.returncode == 1
     assert f"port {port}" in done.stderr
     assert "in use" in done.stderr
