@@ -75,6 +75,7 @@ def _xavier(*shape: int) -> Tensor:
 
 
 def main(folder: Path, precision: str) -> None:
+    """Train one epoch, then test."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     bf16 = precision == "bf16"

@@ -17,6 +17,7 @@ from recsys_mtl.train import load_network, predict, train
 
 
 def main(folder: Path, precision: str) -> None:
+    """Train one epoch, then test."""
     spec, tables = recipe(precision), folder / "tables"
     with tempfile.TemporaryDirectory() as name:
         run_dir = Path(name)

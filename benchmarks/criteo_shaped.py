@@ -45,9 +45,9 @@ class PlantedModel:
         own = self._rng.normal(0.0, _EFFECT, shape)
         # Tasks share most of what moves them, as clicks and orders do.
         self._effect_TFV = np.stack([shared, 0.7 * shared + 0.7 * own]).astype("f4")
-        self._latent_FVK = self._rng.normal(
-            0.0, 0.3, (6, NUM_VALUES, _RANK)
-        ).astype("f4")
+        self._latent_FVK = self._rng.normal(0.0, 0.3, (6, NUM_VALUES, _RANK)).astype(
+            "f4"
+        )
         self._slope_TM = self._rng.normal(0.0, 0.1, (len(TASKS), NUM_NUMERIC))
         self._bias_T = np.array([-1.4, -2.6])
 
@@ -146,9 +146,7 @@ def _write_split(
 ) -> tuple[SplitFiles, np.ndarray]:
     (folder / "tables" / split).mkdir(parents=True, exist_ok=True)
     (folder / "arrays").mkdir(parents=True, exist_ok=True)
-    chunks = [
-        model.rows(min(_CHUNK, size - first)) for first in range(0, size, _CHUNK)
-    ]
+    chunks = [model.rows(min(_CHUNK, size - first)) for first in range(0, size, _CHUNK)]
     id_FN = np.concatenate([chunk[0] for chunk in chunks], axis=1)
     dense_NM = np.concatenate([chunk[1] for chunk in chunks])
     label_TN = np.concatenate([chunk[2] for chunk in chunks], axis=1)

@@ -1,0 +1,148 @@
+"""How fast the training loop is, beside a hand-written loop and torch-rechub.
+
+    python benchmarks/train.py
+    python benchmarks/train.py --rows 100000 --repeats 1 --skip-rechub  # a short look
+
+Criteo-shaped rows (see ``criteo_shaped.py``), MMoE with 4 experts (256, 128), 2 tasks,
+towers (64), dim 16, batch 4,096, one epoch, one thread. Every contender runs in a
+process of its own, one at a time, in turn, ``--repeats`` times. Ours reads Parquet
+feature tables; the hand-written loop and ``rechub-memory`` have all rows in memory.
+
+Prints one JSON line a contender: medians of rows a processor second and a wall second
+over the epoch's steps, peak memory of the process, AUC on test rows; and last a line
+of ratios.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import numpy as np
+from criteo_shaped import arrays, make
+
+from recsys_mtl.evaluate.metric import binary_metrics
+
+_HERE = Path(__file__).parent
+_OURS = {
+    "loop-fp32": ("contender_loop.py", "fp32"),
+    "ours-fp32": ("contender_ours.py", "fp32"),
+    "loop-bf16": ("contender_loop.py", "bf16"),
+    "ours-bf16": ("contender_ours.py", "bf16"),
+}
+_PEERS = {
+    "rechub": ("contender_rechub.py", "loader"),
+    "rechub-memory": ("contender_rechub.py", "memory"),
+}
+_REQUIREMENTS = ("torch==2.13.0", "torch-rechub==0.9.0")
+
+
+def main() -> None:
+    """Run all contenders and print what they came to."""
+    options = _options()
+    folder = options.cache / f"criteo-{options.rows}-{options.test_rows}"
+    make(folder, train_rows=options.rows, test_rows=options.test_rows)
+    contenders = dict(_OURS) if options.skip_rechub else _OURS | _PEERS
+    if options.only:
+        contenders = {n: contenders[n] for n in options.only}
+    peer = "" if options.skip_rechub else str(_peer_python(options.cache))
+    results: dict[str, list[dict]] = {name: [] for name in contenders}
+    for _ in range(options.repeats):
+        for name, (script, argument) in contenders.items():
+            python = peer if name in _PEERS else sys.executable
+            results[name].append(_run(python, script, folder, argument))
+    print(json.dumps({"contender": "best possible", "auc": _best_auc(folder)}))
+    speeds = {}
+    for name, runs in results.items():
+        line = _summary(name, runs)
+        speeds[name] = line["rows_per_cpu_s"]
+        print(json.dumps(line))
+    pairs = [
+        ("ours-fp32", "loop-fp32"),
+        ("ours-bf16", "loop-bf16"),
+        ("ours-fp32", "rechub-memory"),
+        ("ours-bf16", "rechub-memory"),
+    ]
+    ratios = {
+        f"{a} / {b}": round(speeds[a] / speeds[b], 3)
+        for a, b in pairs
+        if a in speeds and b in speeds
+    }
+    print(json.dumps({"ratios": ratios}))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--test-rows", type=int, default=200_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--skip-rechub", action="store_true")
+    parser.add_argument("--only", nargs="*", choices=[*_OURS, *_PEERS])
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    parser.add_argument("--cache", type=Path, default=default / "recsys-mtl")
+    return parser.parse_args()
+
+
+def _run(python: str, script: str, folder: Path, argument: str) -> dict:
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    done = subprocess.run(
+        [python, "-W", "ignore", str(_HERE / script), str(folder), argument],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{script} {argument} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.strip().split("\n")[-1])
+
+
+def _summary(name: str, runs: list[dict]) -> dict:
+    def median(key: str) -> float:
+        return statistics.median(run["rows"] / run[key] for run in runs)
+
+    return {
+        "contender": name,
+        "rows": runs[0]["rows"],
+        "repeats": len(runs),
+        "rows_per_cpu_s": round(median("cpu_s")),
+        "rows_per_wall_s": round(median("wall_s")),
+        "all_rows_per_cpu_s": [round(run["rows"] / run["cpu_s"]) for run in runs],
+        "rss_mb": round(max(run["rss_mb"] for run in runs)),
+        "auc": [round(value, 4) for value in runs[0]["auc"]],
+    }
+
+
+def _best_auc(folder: Path) -> list[float]:
+    label_NT = arrays(folder, "test")[2]
+    prob_NT = np.load(folder / "arrays" / "test-prob.npy")
+    return [
+        round(binary_metrics(label_NT[:, t], prob_NT[:, t])["auc"], 4)
+        for t in range(label_NT.shape[1])
+    ]
+
+
+def _peer_python(cache: Path) -> Path:
+    """Python of an environment that has torch-rechub, made once."""
+    folder = cache / "torch-rechub-0.9.0"
+    python = folder / "bin" / "python"
+    probe = [str(python), "-c", "import torch_rechub"]
+    if python.exists() and not subprocess.run(probe, check=False).returncode:
+        return python
+    print(f"installing {' '.join(_REQUIREMENTS)} into {folder}", file=sys.stderr)
+    venv.create(folder, with_pip=True)
+    install = [str(python), "-m", "pip", "install", "--quiet", *_REQUIREMENTS]
+    subprocess.run(install, check=True)
+    return python
+
+
+if __name__ == "__main__":
+    main()
