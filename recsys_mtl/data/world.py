@@ -46,9 +46,9 @@ _WIDTH = 8
 # What a taste and a style are made of. Most of both can be read off the columns of the
 # users and items tables; `own` is what only behaviour tells.
 _AGE, _GENDER, _CITY = 0.75, 0.75, 0.2
-_FAVOURITE, _INTEREST, _OWN_TASTE = 0.5, 0.15, 0.10
+_FAVOURITE, _INTEREST, _OWN_TASTE = 0.5, 0.15, 0.06
 _QUALITY = 0.7
-_CREATOR, _TAG, _OWN_STYLE = 0.15, 0.10, 0.05
+_CREATOR, _TAG, _OWN_STYLE = 0.10, 0.06, 0.04
 
 
 @final
@@ -163,7 +163,7 @@ class World:
         lively_U = np.log(activity_U)
         haste_U = np.linspace(0.5, -0.5, len(_AGE_GROUPS))[age_U]
         thrift_U = np.linspace(0.1, 0.7, len(_CITY_SHARES))[city_U]
-        eagerness_U = 0.4 * lively_U + 0.2 * rng.standard_normal(count)
+        eagerness_U = 0.4 * lively_U + 0.12 * rng.standard_normal(count)
         flat_U, row_U = np.nonzero(chosen_UQ)[1], np.cumsum(number_U)
         table = pa.table(
             {
