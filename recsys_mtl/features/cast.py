@@ -25,8 +25,9 @@ ARROW_TYPES: dict[RawType, pa.DataType] = {
     "float_list": pa.list_(pa.float64()),
 }
 
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?$"
-_WHOLE = r"^[+-]?0*\d{1,18}(\.0*)?$"  # 18 digits always fit 64 bits
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_WHOLE = r"^[+-]?0*\d{1,19}(\.0*)?$"
+_MOST, _LEAST = str(2**63 - 1), str(2**63)  # digits of the last numbers of 64 bits
 _TWO_63 = 2.0**63
 
 
@@ -146,13 +147,24 @@ def _to_int(array: pa.Array) -> Cast:
         kept = _only(reals, whole)
         return Cast(kept.array.cast(pa.int64()), kept.unreadable)
     text = _to_string(array)
-    try:
-        return Cast(text.array.cast(pa.int64()), text.unreadable)
-    except pa.ArrowInvalid:
-        trimmed = _blank_is_null(text.array)
-        kept = _only(trimmed, pc.match_substring_regex(trimmed, _WHOLE))
-        digits = pc.replace_substring_regex(kept.array, r"^\+|\.0*$", "")
-        return Cast(digits.cast(pa.int64()), kept.unreadable + text.unreadable)
+    whole = _whole(_blank_is_null(text.array))
+    return Cast(whole.array, whole.unreadable + text.unreadable)
+
+
+def _whole(text: pa.Array) -> Cast:
+    """Text as whole numbers.
+
+    Not by Arrow's own cast alone, which reads ``0x10`` too: what a cell becomes must
+    not depend on how its neighbours are written.
+    """
+    kept = _only(text, pc.match_substring_regex(text, _WHOLE))
+    signed = pc.replace_substring_regex(kept.array, r"^\+|\.0*$", "")
+    digits = pc.replace_substring_regex(signed, r"^-?0*", "")
+    limit = pc.if_else(pc.starts_with(signed, "-"), _LEAST, _MOST)
+    # Of 19 digits, text compares as numbers do.
+    fits = pc.or_(pc.less(pc.binary_length(digits), 19), pc.less_equal(digits, limit))
+    inside = _only(signed, fits)
+    return Cast(inside.array.cast(pa.int64()), kept.unreadable + inside.unreadable)
 
 
 def _to_float(array: pa.Array) -> Cast:

@@ -3,7 +3,7 @@ import decimal
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recsys_mtl.features.cast import ARROW_TYPES, cast_column
@@ -132,3 +132,29 @@ def test_text_is_a_number_where_python_says_so(texts):
     assert array.to_pylist() == expected
     blank = sum(not text.strip() for text in texts)
     assert unreadable == expected.count(None) - blank
+
+
+@given(st.lists(st.text(alphabet="0129+-.eEx nNaAiIfF", max_size=7)))
+@example(["0x10", "x"])
+@example([str(2**63 - 1), "x", str(2**63), str(-(2**63)), str(-(2**63) - 1)])
+@example(["0E00000", "x"])
+def test_no_cell_depends_on_its_neighbours(texts):
+    """Fast ways of reading a whole column must not read more than slow ones."""
+    for to in ("int", "float"):
+        together = cast_column(pa.array(texts, pa.string()), to)
+        apart = [cast_column(pa.array([text]), to) for text in texts]
+        assert together.array.to_pylist() == [one.array[0].as_py() for one in apart]
+        assert together.unreadable == sum(one.unreadable for one in apart)
+
+
+def test_whole_numbers_of_text_reach_to_the_last_of_64_bits():
+    texts = [
+        str(2**63 - 1),
+        str(2**63),
+        str(-(2**63)),
+        str(-(2**63) - 1),
+        "00" * 20 + "7",
+    ]
+    array, unreadable = cast_column(pa.array(texts), "int")
+    assert array.to_pylist() == [2**63 - 1, None, -(2**63), None, 7]
+    assert unreadable == 2
