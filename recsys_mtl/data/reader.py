@@ -173,6 +173,7 @@ class FeatureReader:
             tables = [table.take(np.sort(order[full:]))]
             rows = EncodedRows.of(table, self.schema, self.tasks)
             del table
+            pa.default_memory_pool().release_unused()
             if mixed or full != rows.num_rows:
                 rows.permute(order[:full])
             yield rows

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -91,7 +92,9 @@ class Checkpointer:
                 temporary.mkdir(parents=True)
             _barrier()
             with quiet():
-                save(_tensors(model, optimizer), checkpoint_id=temporary)
+                # One file for all tensors would hold them all in memory once more.
+                writer = FileSystemWriter(temporary, single_file_per_rank=False)
+                save(_tensors(model, optimizer), storage_writer=writer)
             if _first():
                 shutil.rmtree(final, ignore_errors=True)
                 temporary.rename(final)
