@@ -1,5 +1,6 @@
 """Batch scoring on Ray Data: a table of raw rows in, a table of predictions out."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 from ray.data import ActorPoolStrategy
+from ray.util.annotations import RayDeprecationWarning
 
 from pipelines.folder import whole
 from pipelines.ray_session import ray_session
@@ -147,14 +149,21 @@ def _scored(
 
     numbers = [{"fragment": i} for i in range(len(fragments))]
     rows = ray.data.from_items(numbers, override_num_blocks=len(numbers))
-    scored = rows.map_batches(read, batch_size=1, num_cpus=_READER_CORES).map_batches(
-        _Scorer,
-        fn_constructor_args=(bundle, keys),
-        batch_size=_BATCH_ROWS,
-        batch_format="pyarrow",
-        num_cpus=_SCORER_CORES,
-        compute=ActorPoolStrategy(min_size=1, max_size=cores),
-    )
+    with warnings.catch_warnings():
+        # Ray 2.60 calls ``ray_remote_args_fn`` deprecated and has nothing in its place.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        scored = rows.map_batches(
+            read, batch_size=1, num_cpus=_READER_CORES
+        ).map_batches(
+            _Scorer,
+            fn_constructor_args=(bundle, keys),
+            batch_size=_BATCH_ROWS,
+            batch_format="pyarrow",
+            num_cpus=_SCORER_CORES,
+            compute=ActorPoolStrategy(min_size=1, max_size=cores),
+            # With restarts, Ray writes to the console what a lost object would do.
+            ray_remote_args_fn=lambda: {"max_restarts": 0, "max_task_retries": 0},
+        )
     yield from scored.iter_batches(batch_size=None, batch_format="pyarrow")
 
 

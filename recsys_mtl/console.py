@@ -48,6 +48,7 @@ _LIBRARIES = (
     "tensorboard",
     "tensordict",
     "torch",
+    "torch.fx._symbolic_trace",  # torch gives its parent a level of its own
     "torchrec",
     "uvicorn",
 )

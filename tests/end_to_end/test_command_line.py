@@ -15,6 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from recsys_mtl.config.source import SimulatorSource
+from recsys_mtl.data.simulator import Simulator
+
 PROGRAM = str(Path(sys.executable).parent / "recsys-mtl")
 LINE = re.compile(r"([a-z][\w(): -]*): [\d,]+( of [\d,]+)?, \d+ s(  .*)?")
 RECIPE = {
@@ -88,6 +91,11 @@ def call(*arguments, folder):
     )
 
 
+def noise(said):
+    """Lines that are no progress."""
+    return [line for line in said.splitlines() if LINE.fullmatch(line) is None]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
@@ -112,9 +120,8 @@ def test_a_run_leaves_every_part_and_says_where(run):
 
 
 def test_a_run_shows_progress_and_nothing_else(run):
-    lines = {line: LINE.fullmatch(line) for line in run.stderr.splitlines()}
-    assert [line for line, match in lines.items() if match is None] == []
-    stages = {match[1] for match in lines.values()}
+    assert noise(run.stderr) == []
+    stages = {LINE.fullmatch(line)[1] for line in run.stderr.splitlines()}
     assert {"train", "train (seed 1)", "evaluate", "report", "bundle"} <= stages
 
 
@@ -150,12 +157,27 @@ def test_the_bundle_measures_what_the_run_measured(run, again):
         *("--predictions", "predictions.parquet"),
     )
     assert done.returncode == 0, done.stderr
+    assert noise(done.stderr) == []
     first = run.read("summary.json")["seeds"][0]["metrics"]
     assert f"{first['click']['auc']:.4f}" in done.stdout
     table = pq.read_table(run.output.parent / "predictions.parquet")
     assert table.num_rows == first["click"]["rows"]
     # A label that does not exist is null, not a number.
     assert table.num_rows - table["label.watch"].null_count == first["watch"]["rows"]
+
+
+def test_rows_are_scored_in_bulk(run, again):
+    log = Simulator(SimulatorSource.model_validate(RECIPE["data"]["interactions"]))
+    rows = log.chunk(0).slice(0, 100)
+    pq.write_table(rows, run.output.parent / "rows.parquet")
+    done = again(
+        "score", "out/bundle", "--input", "rows.parquet", "--output", "scores.parquet"
+    )
+    assert done.returncode == 0, done.stderr
+    assert noise(done.stderr) == []
+    scores = pq.read_table(run.output.parent / "scores.parquet")
+    assert scores["item_id"].equals(rows["item_id"])
+    assert {"click", "watch", "score"} <= set(scores.column_names)
 
 
 def test_a_second_start_does_nothing_twice(run, again):
