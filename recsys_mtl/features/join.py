@@ -184,7 +184,7 @@ class FeatureStore:
         lists = table.take(rows_U, tuple(names))
         log = EventLog.from_lists(lists.column(names[0]))
         hit_E = flat(lists.column(names[1])).flatten().to_numpy()[log.rows]
-        windows = as_of(log, np.where(row_B < 0, -1, code_B), time_B, aggregate.length)
+        windows = as_of(log, code_B, time_B, aggregate.length)
         given = aggregate_columns(aggregate.name)
         for name, found in zip(given, counted(windows, hit_E), strict=True):
             columns[name] = _filled(columns[name], found)
@@ -200,8 +200,8 @@ class FeatureStore:
         given = _GivenHistory.of(self.contract, history, raw)
         rows_U, code_B = np.unique(user_B, return_inverse=True)
         stored = self._stored(history, names, rows_U)
-        # Users of the store first, then each row that brings its own history.
-        code_B = np.where(user_B < 0, -1, code_B)
+        # Users of the store first (the unknown one has no events), then each row that
+        # brings its own history.
         parts = [stored]
         if given is not None:
             code_B = np.where(

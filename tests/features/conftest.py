@@ -112,7 +112,7 @@ class Log:
                         for t in rng.integers(0, 61, rows)
                     ]
                 ),
-                "click": pa.array(rng.integers(0, 2, rows)),
+                "click": pa.array(rng.choice([0, 1, None], rows, p=[0.5, 0.4, 0.1])),
                 "stay": pa.array(rng.exponential(20, rows)),
             }
         )

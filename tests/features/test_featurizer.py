@@ -111,6 +111,15 @@ def test_blocks_fitted_apart_and_merged_in_any_order_are_the_whole(log, seed):
     assert encoded(log, first.finish()).equals(encoded(log))
 
 
+def test_gaps_tell_the_time_since_each_event(log):
+    table, times = encoded(log), log.histories["clicks"]["time"].to_pylist()
+    now = log.joined["key.time"].to_pylist()
+    for n, gaps in enumerate(table["clicks.gap"].to_pylist()):
+        seconds = [(now[n] - then) // 1_000_000 for then in times[n]]
+        assert gaps == [2 + (1 + s).bit_length() - 1 for s in seconds]
+        assert all(s > 0 for s in seconds)
+
+
 def test_shuffled_rows_are_encoded_shuffled(log):
     order = pa.array(np.random.default_rng(0).permutation(log.joined.num_rows))
     histories = {name: table.take(order) for name, table in log.histories.items()}

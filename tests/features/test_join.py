@@ -49,7 +49,7 @@ def test_offline_aggregates_are_those_of_a_loop(log):
             clicks = [
                 (other["at"], other["click"])
                 for other in raw
-                if None not in (row[key], row["at"], other["at"])
+                if None not in (row[key], row["at"], other["at"], other["click"])
                 and other[key] == row[key]
                 and other["at"] < row["at"]
             ]
@@ -82,11 +82,12 @@ def test_the_store_gives_late_rows_what_the_log_gives_them(log):
         clicks = [
             o["click"]
             for o in log.raw.to_pylist()
-            if o["item"] == row["item"] and o["at"] is not None
+            if o["item"] == row["item"] and None not in (o["at"], o["click"])
         ]
         found = assembled.raw.slice(n, 1).to_pylist()[0]
         assert (found["item_ctr.rows"] or 0) == min(len(clicks), 6)
-        clicks = [e["click"] for e in naive_events(log, row, 1_000)]
+        events = naive_events(log, row, 1_000, lambda other: other["click"] is not None)
+        clicks = [event["click"] for event in events]
         assert (found["user_ctr.rows"] or 0, found["user_ctr.hits"] or 0) == (
             len(clicks),
             sum(clicks),
