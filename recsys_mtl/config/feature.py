@@ -157,10 +157,11 @@ class HistoryFeature(Spec):
 class AggregateFeature(Spec):
     """How often something happened before, for this user or this item.
 
-    Two numbers as they stood at the impression: ``<name>.count``, the log of one plus
-    the earlier rows counted, and ``<name>.rate``, the share of them for which
-    ``rate_of`` holds, drawn towards the training mean as by ``prior_rows`` more rows.
-    Strictly earlier by timestamp, as in a history.
+    Two numbers as they stood at the impression: ``<name>.rate``, the log-odds of the
+    share of earlier rows for which ``rate_of`` holds, drawn towards the training mean
+    as by ``prior_rows`` more rows, above the log-odds of that mean; ``<name>.count``,
+    the log of one plus the rows counted, in units of that of ``prior_rows``. Strictly
+    earlier by timestamp, as in a history.
     """
 
     kind: Literal["aggregate"]

@@ -80,7 +80,8 @@ def naive(log):
 
         def rate(events, prior=prior):
             hits = sum(r["click"] for r in events)
-            return (hits + 10 * prior) / (len(events) + 10)
+            yes, no = hits + 10 * prior, len(events) - hits + 10 * (1 - prior)
+            return math.log(yes / no) - math.log(prior / (1 - prior))
 
         known_city = city.get(row["user"])
         rows.append(
@@ -95,9 +96,9 @@ def naive(log):
                 "clicks.gap": [
                     2 + math.floor(math.log2(1 + row["t"] - r["t"])) for r in clicks
                 ],
-                "user_ctr.count": math.log1p(len(newest)),
+                "user_ctr.count": math.log1p(len(newest)) / math.log(11),
                 "user_ctr.rate": rate(newest),
-                "item_ctr.count": math.log1p(len(same)),
+                "item_ctr.count": math.log1p(len(same)) / math.log(11),
                 "item_ctr.rate": rate(same),
                 "label.click": float(row["click"]),
                 "label.watch": float(row["watch"]) if row["click"] else None,

@@ -11,10 +11,15 @@ from recsys_mtl.features.schema import Artifact
 
 __all__ = ["Aggregate", "AggregateFit"]
 
+_LEAST_MEAN = 1e-6
+
 
 @final
 class Aggregate(Artifact):
-    """``log(1 + n)`` and ``(hits + prior_rows * mean) / (n + prior_rows)``.
+    """Evidence ``log(1 + n) / log(1 + prior_rows)`` and the log-odds of hits.
+
+    The log-odds are those of ``(hits + prior_rows * mean) / (n + prior_rows)`` less
+    those of ``mean``.
 
     Attributes:
         prior_rows: How many rows of the training mean are added.
@@ -22,32 +27,39 @@ class Aggregate(Artifact):
 
     Example:
         >>> about = Aggregate(prior_rows=10.0, mean=0.5)
-        >>> about.rates(pa.array([10.0, None]), pa.array([10.0, None])).tolist()
-        [0.75, 0.5]
+        >>> about.rates(pa.array([10.0, None]), pa.array([10.0, None])).round(3)
+        array([1.099, 0.   ], dtype=float32)
     """
 
     prior_rows: float
     mean: float
 
     def counts(self, rows: pa.Array) -> np.ndarray:
-        """Logarithm of one plus the earlier rows; null counts as none.
+        """Evidence: ``log(1 + rows)``, 1 at ``prior_rows``; null counts as none.
 
         Shape:
             - rows, return: ``(rows,)``; ``float32``
         """
-        logs: np.ndarray = np.log1p(_filled(rows)).astype(np.float32)
-        return logs
+        logs = np.log1p(_filled(rows)) / np.log1p(self.prior_rows)
+        evidence: np.ndarray = logs.astype(np.float32)
+        return evidence
 
     def rates(self, rows: pa.Array, hits: pa.Array) -> np.ndarray:
-        """Share of hits among the earlier rows, drawn towards the mean.
+        """Log-odds of the share of hits, drawn towards the mean, above the mean's.
+
+        0 where nothing is known, and of one scale for common and for rare hits.
 
         Shape:
             - rows, hits, return: ``(rows,)``; ``float32``
         """
         count = _filled(rows)
         hit = np.minimum(_filled(hits), count)
-        rate = (hit + self.prior_rows * self.mean) / (count + self.prior_rows)
-        rates: np.ndarray = rate.astype(np.float32)
+        # A mean of 0 or 1 has no log-odds.
+        mean = np.clip(self.mean, _LEAST_MEAN, 1.0 - _LEAST_MEAN)
+        yes = hit + self.prior_rows * mean
+        no = count - hit + self.prior_rows * (1.0 - mean)
+        log_odds = np.log(yes / no) - np.log(mean / (1.0 - mean))
+        rates: np.ndarray = log_odds.astype(np.float32)
         return rates
 
 
