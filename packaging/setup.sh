@@ -61,11 +61,14 @@ pip() {
 }
 echo "Installing the packages of $requirements (some minutes the first time)"
 if [ "$accelerator" = cpu ]; then
-    # The index of the CPU builds is asked for this one package; where it is out of
-    # reach, pip takes what its own configuration offers.
-    pip install -qq --retries 1 --no-deps \
-        --extra-index-url https://download.pytorch.org/whl/cpu \
-        "$(grep '^torch==' "$requirements")"
+    # The CPU build of this one package comes from PyTorch's own index; where that is
+    # out of reach, pip takes what its own configuration offers.
+    index=https://download.pytorch.org/whl/cpu
+    reach="import urllib.request as r; r.urlopen('$index/torch/', timeout=10)"
+    if .venv/bin/python -c "$reach" 2>/dev/null; then
+        pip install -qq --no-deps --extra-index-url "$index" \
+            "$(grep '^torch==' "$requirements")"
+    fi
     # In one go with its alias, or torchrec would bring the CUDA build of fbgemm.
     pip install -qq -r "$requirements" "./$alias"
 else

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from recsys_mtl.export.bundle import load_bundle
 
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.data.reader import FeatureReader
 from recsys_mtl.evaluate.metric import evaluate_tasks
+from recsys_mtl.export.bundle import load_bundle
 from recsys_mtl.model.network import Network
 from recsys_mtl.progress import OnProgress, Progress, silent
 from recsys_mtl.train.predict import predict

@@ -91,6 +91,7 @@ def checkout(tmp_path):
         'case "$*" in\n'
         "  *sys.version_info*) exit ${FAKE_CODE:-0} ;;\n"
         "  --version) echo Python 3.11.9 ;;\n"
+        "  *urlopen*) exit ${FAKE_INDEX:-0} ;;\n"
         '  "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;\n'
         "esac\n"
     )
@@ -127,6 +128,13 @@ def test_setup_installs_fbgemm_and_its_alias_in_one_go_and_then_the_project(chec
     assert torch.endswith("torch==2.13.0")
     assert packages.endswith("-r requirements/cpu.txt ./packaging/fbgemm-gpu-cpu-alias")
     assert project.endswith("--no-deps --no-build-isolation -e .")
+
+
+def test_without_pytorchs_index_torch_comes_with_the_rest(checkout):
+    done, calls = set_up(checkout, FAKE_INDEX="1")
+    assert done.returncode == 0, done.stderr
+    assert not any("extra-index-url" in call for call in calls)
+    assert len(installs(calls)) == 2
 
 
 def test_a_set_up_checkout_installs_nothing(checkout):
