@@ -6,8 +6,11 @@ import pytest
 
 from recsys_mtl.errors import ArtifactError, DataError
 from recsys_mtl.features.counts import FeatureCounts
+from recsys_mtl.features.events import EventBlock
 from recsys_mtl.features.featurizer import Featurizer
 from recsys_mtl.features.fit import FeaturizerFit
+from recsys_mtl.features.join import FeatureStore
+from recsys_mtl.features.signature import plan_raw
 
 
 def encoded(log, featurizer=None, counts=None) -> pa.Table:
@@ -229,3 +232,37 @@ def test_damaged_and_foreign_folders_are_refused(log, tmp_path):
     file.write_text(text.replace('"format_version": 1', '"format_version": 9'))
     with pytest.raises(ArtifactError, match="has format 9, this version reads 1"):
         Featurizer.load(tmp_path)
+
+
+def test_an_aggregate_counts_only_rows_of_its_condition(make_recipe):
+    recipe = make_recipe(
+        [
+            {
+                "kind": "aggregate",
+                "name": "long_ctr",
+                "by": "user",
+                "rate_of": {"column": "click", "equals": 1},
+                "where": {"column": "stay", "above": 5},
+            }
+        ],
+        users=None,
+        items=None,
+    )
+    log = pa.table(
+        {
+            "user": ["a"] * 6,
+            "item": [1] * 6,
+            "at": [1, 2, 3, 4, 5, 6],
+            "click": [1, 1, 0, None, 0, 1],
+            "stay": [9, 1, 9, 9, None, 9],
+        }
+    )
+    signature = plan_raw(recipe, log.schema).signature
+    fit = FeaturizerFit(recipe, signature)
+    contract = fit.contract
+    joined = FeatureStore(contract).join(log)
+    fit.update(joined)
+    assert fit.finish().encoders.aggregates["long_ctr"].mean == pytest.approx(2 / 3)
+    counted = EventBlock(contract, joined, "user").aggregates()
+    assert counted["long_ctr.rows"].to_pylist() == [0, 1, 1, 2, 2, 2]
+    assert counted["long_ctr.hits"].to_pylist() == [0, 1, 1, 1, 1, 1]
