@@ -57,7 +57,8 @@ class Loop(nn.Module):
     def forward(self, id_X: Tensor, offset_X: Tensor, dense_BM: Tensor) -> Tensor:
         x_BD = torch.cat([self.tables(id_X, offset_X), dense_BM], dim=1)
         h_BX = F.relu_(self.first(x_BD))
-        h_EBH = h_BX.view(-1, _EXPERTS, _HIDDEN[0]).transpose(0, 1)
+        # Contiguous for oneDNN, which copies slowly in bf16; free in fp32.
+        h_EBH = h_BX.view(-1, _EXPERTS, _HIDDEN[0]).transpose(0, 1).contiguous()
         h_EBH = F.relu_(torch.baddbmm(self.second_bias, h_EBH, self.second))
         gate_BTE = self.gates(x_BD).view(-1, len(TASKS), _EXPERTS).softmax(-1)
         h_BTH = torch.bmm(gate_BTE, h_EBH.transpose(0, 1))

@@ -121,6 +121,7 @@ def recipe(precision: str) -> Recipe:
                 "epochs": 1,
                 "batch_size": 4096,
                 "num_threads": 1,
+                "shuffle_rows": 131_072,
                 "precision": precision,
                 "clip_norm": None,
                 "embedding_optimizer": {

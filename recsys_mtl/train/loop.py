@@ -23,6 +23,7 @@ from recsys_mtl.progress import OnProgress, silent
 from recsys_mtl.train.checkpoint import Checkpointer, build
 from recsys_mtl.train.device import DeviceName, check_precision, find_device
 from recsys_mtl.train.events import Events, Meter
+from recsys_mtl.train.heap import steady_heap
 from recsys_mtl.train.optimizer import Optimizer
 from recsys_mtl.train.predict import predict
 from recsys_mtl.train.quiet import quiet
@@ -86,7 +87,8 @@ def train(
     """
     place = find_device(device)
     check_precision(recipe.train.precision, place)
-    with quiet(), process_group(place), _threads(recipe.train.num_threads):
+    threads = _threads(recipe.train.num_threads)
+    with quiet(), steady_heap(), process_group(place), threads:
         return _Run(recipe, tables, run_dir, on_progress, place).finish()
 
 
