@@ -1,6 +1,7 @@
 """Commands of the offline stages, and ``run``, which is all of them."""
 
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -85,7 +86,7 @@ def run(
     )
     with listening(STDERR) as on_progress:
         summary = run_recipe(spec, folder, options, on_progress=on_progress)
-    STDOUT.print(closing_page(summary, folder))
+    STDOUT.print(closing_page(summary, folder, _program()), crop=False)
 
 
 def features(
@@ -183,3 +184,12 @@ def score(
             bundle, source, output, verbose=is_verbose(), on_progress=on_progress
         )
     STDOUT.print(f"{rows:,} rows scored: {output}")
+
+
+def _program() -> str:
+    """How the user can call this program: by its name if the PATH has it."""
+    called = Path(sys.argv[0])
+    found = shutil.which(called.name)
+    if found is not None and Path(found).resolve() == called.resolve():
+        return called.name
+    return str(called)

@@ -83,8 +83,16 @@ def _table(
     return table
 
 
-def closing_page(summary: "RunSummary", folder: "Path") -> RenderableType:
-    """Say what a run came to, where it lies and what to try next."""
+def closing_page(
+    summary: "RunSummary", folder: "Path", program: str = "recsys-mtl"
+) -> RenderableType:
+    """Say what a run came to, where it lies and what to try next.
+
+    Args:
+        summary: Of the run.
+        folder: Of the run.
+        program: How this program is called from here.
+    """
     count = len(summary.seeds)
     heading = "Test metrics" + (f", mean ± deviation of {count} seeds" * (count > 1))
     parts: list[RenderableType] = [
@@ -99,7 +107,7 @@ def closing_page(summary: "RunSummary", folder: "Path") -> RenderableType:
     parts.append(Text(f"\n{seconds}; {total:.0f} s in all"))
     if summary.skipped:
         parts.append(Text(f"done before: {', '.join(summary.skipped)}"))
-    parts += [Text("\nTry next", style="bold"), _commands(summary)]
+    parts += [Text("\nTry next", style="bold"), _commands(summary, program)]
     return Group(*parts)
 
 
@@ -143,7 +151,7 @@ def _places(summary: "RunSummary", folder: "Path") -> RenderableType:
     return table
 
 
-def _commands(summary: "RunSummary") -> RenderableType:
+def _commands(summary: "RunSummary", program: str) -> RenderableType:
     lines = (
         ("answer requests; its page /docs says how", f"serve {summary.bundle}"),
         (
@@ -155,8 +163,9 @@ def _commands(summary: "RunSummary") -> RenderableType:
             "schema --output recipe.schema.json",
         ),
     )
-    page = Text(no_wrap=True)
+    # Wider than the terminal if need be: a command that is cut cannot be copied.
+    page = Text(no_wrap=True, overflow="ignore")
     for why, command in lines:
         page.append(f"# {why}\n", style="dim")
-        page.append(f"recsys-mtl {command}\n")
+        page.append(f"{program} {command}\n")
     return page

@@ -22,7 +22,7 @@ METRICS = {"long_view_30s": CLICK, "watch": WATCH}
 
 def printed(page, width=80):
     written = io.StringIO()
-    Console(file=written, width=width).print(page)
+    Console(file=written, width=width).print(page, crop=False)
     return written.getvalue()
 
 
@@ -78,6 +78,15 @@ def test_the_closing_page_has_commands_to_copy_and_all_places():
     assert "recsys-mtl serve runs/a_rather_long_name/bundle" in commands
     assert "runs/a_rather_long_name/summary.json" in said
     assert "90 s in all" in said
+
+
+def test_commands_are_never_cut_or_wrapped():
+    page = closing_page(summary(), Path("runs/x"), program=".venv/bin/recsys-mtl")
+    said = printed(page, width=40)
+    assert (
+        ".venv/bin/recsys-mtl evaluate runs/a_rather_long_name/bundle "
+        "--tables runs/a_rather_long_name/tables\n" in said
+    )
 
 
 def test_the_closing_page_shows_what_was_ranked_best_first():
