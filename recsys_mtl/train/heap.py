@@ -26,7 +26,7 @@ def steady_heap() -> Iterator[None]:
     libc = ctypes.CDLL(None)
     libc.mallopt(_MMAP_THRESHOLD, 1024 * _MIB)
     libc.mallopt(_TRIM_THRESHOLD, 2047 * _MIB)
-    libc.mallopt(_TOP_PAD, 64 * _MIB)
+    libc.mallopt(_TOP_PAD, 8 * _MIB)
     try:
         yield
     finally:
