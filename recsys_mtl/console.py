@@ -68,6 +68,8 @@ def configure_logging(*, verbose: bool) -> None:
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s"
         )
+        for name in _OWN:
+            logging.getLogger(name).setLevel(logging.DEBUG)
         return
     for name, value in _QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)

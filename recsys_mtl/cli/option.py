@@ -34,10 +34,12 @@ def is_verbose() -> bool:
     return _verbose
 
 
-def _listen(given: bool) -> None:
+def _listen(ctx: typer.Context, given: bool) -> None:
     global _verbose  # noqa: PLW0603 - one process, one command line
     _verbose = _verbose or given
-    configure_logging(verbose=_verbose)
+    # Once, by the command: the root's options are read before the command's.
+    if ctx.parent is not None:
+        configure_logging(verbose=_verbose)
 
 
 Verbose = Annotated[

@@ -166,6 +166,12 @@ def test_the_bundle_measures_what_the_run_measured(run, again):
     assert table.num_rows - table["label.watch"].null_count == first["watch"]["rows"]
 
 
+def test_verbose_shows_what_libraries_say(again):
+    done = again("evaluate", "out/bundle", "--tables", "out/tables", "--verbose")
+    assert done.returncode == 0, done.stderr
+    assert noise(done.stderr) != []
+
+
 def test_rows_are_scored_in_bulk(run, again):
     log = Simulator(SimulatorSource.model_validate(RECIPE["data"]["interactions"]))
     rows = log.chunk(0).slice(0, 100)
