@@ -198,6 +198,7 @@ class _Run:
 
     def _evaluate(self, recipe: Recipe, seed: int, folder: Path, suffix: str) -> None:
         from pipelines.evaluate import evaluate_network
+        from pipelines.truth import best_possible
         from recsys_mtl.train.checkpoint import load_network
 
         metrics = evaluate_network(
@@ -208,6 +209,8 @@ class _Run:
             predictions=folder / "predictions.parquet",
             on_progress=_renamed(self._on_progress, suffix),
         )
+        for task, best in best_possible(recipe, folder / "predictions.parquet").items():
+            metrics[task] |= best
         result = SeedResult(seed=seed, metrics=metrics)
         (folder / "evaluation.json").write_text(result.model_dump_json(indent=1))
 
