@@ -48,7 +48,8 @@ def build_entities(
     kept = {name: table.column(key)} | {
         column: table.column(column)
         for column in table.column_names
-        if column not in (key, name) and origins.get(column, origin) == origin
+        if column not in (key, name)
+        and origins.get(column, origin) in (origin, "context")
     }
     rows = contract.canonical(pa.table(kept), counts).select(list(kept))
     return EntityTable.build(rows, name)

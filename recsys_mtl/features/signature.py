@@ -70,9 +70,11 @@ def plan_raw(
     """Find every column that ``recipe`` reads and decide its type, once.
 
     A column that several tables have is taken from the interactions, else from the
-    users. Ids are whole numbers where the table has them, or has real numbers (which is
-    how whole numbers with holes are often written); otherwise they are text, so ids of
-    CSV files are always text. A key whose type differs between two tables is text.
+    users. Where the interactions and one entity table have it, a cell that is missing
+    in the log, or left out of a request, is filled from that table. Ids are whole
+    numbers where the table has them, or has real numbers (which is how whole numbers
+    with holes are often written); otherwise they are text, so ids of CSV files are
+    always text. A key whose type differs between two tables is text.
 
     Raises:
         DataError: Columns are missing or cannot be read as declared; all are named.
@@ -145,6 +147,7 @@ class _Search:
                 readings.setdefault(column, set()).add(reading)
                 if not getattr(feature, "history_only", False):
                     scored.add(column)
+                    self._fill_from_entity(column)
                 if self._find(f"feature {feature.name!r}", column) is None:
                     del readings[column]
         for what, column in self._other_columns():
@@ -207,6 +210,17 @@ class _Search:
         else:
             self.wanted[origin][column] = None
         return origin
+
+    def _fill_from_entity(self, column: str) -> None:
+        """Want a column of the log of the one entity that has it as well."""
+        data = self.recipe.data
+        of_the_log = {data.keys.user, data.keys.item}
+        if data.timestamp is not None:
+            of_the_log.add(data.timestamp.column)
+        entities = [o for o in self.entity_keys if column in self.tables[o].names]
+        in_log = column in self.tables["context"].names
+        if in_log and len(entities) == 1 and column not in of_the_log:
+            self.wanted[entities[0]][column] = None
 
     def _origin(self, column: str) -> _Origin | None:
         for origin, schema in self.tables.items():
