@@ -197,15 +197,22 @@ def test_keys_may_be_numbers_where_the_table_has_text(log, make_recipe):
         assert log.store.assemble(table).known_item_B.tolist() == [True]
 
 
-def test_the_interactions_column_wins_over_that_of_a_table(log):
+def test_a_column_of_the_log_wins_and_the_items_fill_what_it_lacks(log):
     signature = tuple(
         c.model_copy(update={"origin": "context"}) if c.name == "brand" else c
         for c in log.plan.signature
     )
     contract = log.contract.model_copy(update={"signature": signature})
     items = build_entities(contract, "item", log.items, key="item")
-    assert "brand" not in items.columns
-    assert {"price", "tags"} <= set(items.columns)
+    store = FeatureStore(contract, items=items)
+    known = log.items.slice(0, 1)
+    stored = known["brand"][0].as_py()
+    other = str(stored) + "1"
+    rows = pa.table(
+        {"item": pa.concat_arrays(known["item"].chunks * 2), "brand": [other, None]}
+    )
+    filled = store.join(rows)["brand"].to_pylist()
+    assert [str(value) for value in filled] == [other, str(stored)]
 
 
 def test_joining_shuffled_rows_is_shuffling_joined_rows(log):

@@ -85,7 +85,14 @@ def test_a_column_of_several_tables_is_that_of_the_interactions(log):
     plan = plan_raw(log.recipe, schema, log.users.schema, log.items.schema)
     origin = {c.name: (c.type, c.origin) for c in plan.signature}
     assert origin["brand"] == ("string", "context")
-    assert "brand" not in plan.items
+    # The items still have it: for cells that the log or a request lacks.
+    assert "brand" in plan.items
+
+
+def test_a_label_of_the_log_is_never_taken_from_a_table(log):
+    items = log.items.schema.append(pa.field("click", TEXT))
+    plan = plan_raw(log.recipe, log.raw.schema, log.users.schema, items)
+    assert "click" not in plan.items
 
 
 @pytest.mark.parametrize(
