@@ -3,6 +3,7 @@
 Commands import what they need when they run, so that ``--help`` answers at once.
 """
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -69,6 +70,9 @@ def main() -> None:
     130 and 143: stopped by Ctrl-C or ``kill``.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    # OpenMP reads it when torch is imported. Threads that spin while they wait made a
+    # training step twenty times slower on two cores that others were using as well.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(standalone_mode=True)
     except RecsysError as error:
