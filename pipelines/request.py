@@ -1,8 +1,7 @@
 """One request to a server of a bundle: does the whole way answer?"""
 
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import httpx
 import pyarrow as pa
@@ -12,6 +11,7 @@ from recsys_mtl.config.data import TimestampSpec
 from recsys_mtl.errors import EnvironmentFault
 from recsys_mtl.export.bundle import load_bundle
 from recsys_mtl.progress import OnProgress, Progress, silent
+from recsys_mtl.rank.raw import raw_time
 from serving.process import ServerProcess
 from serving.run import Engine
 
@@ -81,22 +81,5 @@ def _request(tables: Path, timestamp: TimestampSpec | None) -> dict[str, Any]:
     }
     micros = table.column("key.time")[0].as_py()
     if timestamp is not None and micros is not None:
-        request["context"] = {timestamp.column: _raw_time(micros, timestamp)}
+        request["context"] = {timestamp.column: raw_time(micros, timestamp)}
     return request
-
-
-def _raw_time(micros: int, spec: TimestampSpec) -> int | str:
-    """Write microseconds as the recipe's timestamps are."""
-    match spec.unit:
-        case "s":
-            return micros // 1_000_000
-        case "ms":
-            return micros // 1_000
-        case "us":
-            return micros
-        case "ns":
-            return micros * 1_000
-        case "iso8601":
-            return datetime.fromtimestamp(micros / 1e6, tz=UTC).isoformat()
-        case _:
-            assert_never(spec.unit)
