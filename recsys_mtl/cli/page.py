@@ -18,7 +18,8 @@ __all__ = ["closing_page", "metrics_table", "tables_page"]
 
 _Metrics = Mapping[str, Mapping[str, float]]
 
-_COUNTS = ("rows", "positives")
+# Of the data, not of a training: the same for every seed.
+_SAME = ("rows", "positives", "best_auc")
 # What fits a terminal; the report has more.
 _BINARY = {
     # metric: head, format
@@ -41,7 +42,6 @@ _VALUE = {
 }
 # Deviations take room: of several seeds, what a comparison would quote.
 _OF_SEEDS = (
-    "rows",
     "positives",
     "auc",
     "best_auc",
@@ -86,7 +86,7 @@ def _table(
         for metric, (_, form) in shown.items():
             cell = format(values[metric], form) if metric in values else ""
             spread = deviations.get(task, {}).get(metric)
-            if spread is not None and metric not in _COUNTS:
+            if spread is not None and metric not in _SAME:
                 cell += f" ± {spread:{form}}"
             cells.append(cell)
         table.add_row(task, *cells)
