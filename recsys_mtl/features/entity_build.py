@@ -25,7 +25,7 @@ def build_entities(
     """Cast a raw table of users or items and sort it by key.
 
     The key column takes the interactions' name. A column that the interactions have
-    too is left out: theirs wins.
+    too is kept, for the cells that they or a request lack.
 
     Args:
         contract: What features read.
