@@ -6,7 +6,13 @@ from pydantic import Field, PositiveInt
 
 from recsys_mtl.config._base import Rate, Spec, Widths
 
-__all__ = ["GatingSpec", "MMoESpec", "SharedBottomSpec"]
+__all__ = ["DirectSpec", "GatingSpec", "MMoESpec", "SharedBottomSpec"]
+
+
+class DirectSpec(Spec):
+    """No experts: every tower reads the bottom. For complete single-task models."""
+
+    kind: Literal["direct"] = "direct"
 
 
 class SharedBottomSpec(Spec):
@@ -26,4 +32,6 @@ class MMoESpec(Spec):
     dropout: Rate = 0.0
 
 
-GatingSpec = Annotated[SharedBottomSpec | MMoESpec, Field(discriminator="kind")]
+GatingSpec = Annotated[
+    DirectSpec | SharedBottomSpec | MMoESpec, Field(discriminator="kind")
+]

@@ -1,13 +1,17 @@
-"""The five stages: embeddings, bottom, gating, towers; heads follow the tasks."""
+"""The stages of a network: embeddings, bottom, gating, chain, towers.
 
-from typing import Annotated, Literal
+Heads follow the tasks.
+"""
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from recsys_mtl.config._base import Rate, Spec, Widths
+from recsys_mtl.config._base import Spec
+from recsys_mtl.config.bottom import BottomSpec, FlatSpec
+from recsys_mtl.config.chain import ChainSpec, IndependentSpec
 from recsys_mtl.config.gating import GatingSpec, MMoESpec
+from recsys_mtl.config.tower import MLPTowerSpec, TowerSpec
 
-__all__ = ["BottomSpec", "EmbeddingSpec", "FlatSpec", "MLPTowerSpec", "ModelSpec"]
+__all__ = ["EmbeddingSpec", "ModelSpec"]
 
 
 class EmbeddingSpec(Spec):
@@ -17,28 +21,11 @@ class EmbeddingSpec(Spec):
     init_std: PositiveFloat = Field(0.01, description="normal start, mean 0")
 
 
-class FlatSpec(Spec):
-    """All fields and numbers side by side, one input for all tasks."""
-
-    kind: Literal["flat"] = "flat"
-    dropout: Rate = 0.0
-
-
-BottomSpec = Annotated[FlatSpec, Field()]
-
-
-class MLPTowerSpec(Spec):
-    """One MLP per task, then the task's logits."""
-
-    kind: Literal["mlp"] = "mlp"
-    hidden: Widths = (64,)
-    dropout: Rate = 0.0
-
-
 class ModelSpec(Spec):
-    """Any bottom under any gating under any tower."""
+    """Any bottom under any gating under any chain under any tower."""
 
     embedding: EmbeddingSpec = EmbeddingSpec()
     bottom: BottomSpec = FlatSpec()
     gating: GatingSpec = MMoESpec()
-    tower: MLPTowerSpec = MLPTowerSpec()
+    chain: ChainSpec = IndependentSpec()
+    tower: TowerSpec = MLPTowerSpec()

@@ -1,6 +1,6 @@
 """The network, read in the order data flows.
 
-embeddings -> bottoms -> gating -> towers -> heads
+embeddings -> bottoms -> gating -> chains -> towers -> heads
 
 Takes a ``Batch``; gives logits, losses and predictions a task. Must not know files,
 recipes (only ``build`` does) or optimizers.

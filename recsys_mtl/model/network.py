@@ -1,6 +1,6 @@
-"""The five stages wired: the file to read first."""
+"""The stages wired: the file to read first."""
 
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Float, Int
@@ -8,41 +8,61 @@ from torch import Tensor, nn
 
 from recsys_mtl.data.batch import Batch
 from recsys_mtl.model.bottoms import AbstractBottom
-from recsys_mtl.model.embeddings import BatchEmbedding
+from recsys_mtl.model.chains import AbstractChain, Logits
+from recsys_mtl.model.embeddings import BatchEmbedding, EventSequence
 from recsys_mtl.model.gating import AbstractGating
 from recsys_mtl.model.heads import AbstractHead
 from recsys_mtl.model.towers import AbstractTower
 
-__all__ = ["Network", "Trunk"]
+__all__ = ["Network", "Output", "Trunk"]
 
-Logits = tuple[Float[Tensor, "batch _"], ...]
-"""For each task ``logits_BC``."""
+
+class Output(NamedTuple):
+    """What a network says of a batch.
+
+    Attributes:
+        logits: For each task ``(batch, its logits)``, float32.
+        penalty: What the embeddings and the chain add to the loss; 0 for nothing.
+    """
+
+    logits: Logits
+    penalty: Float[Tensor, ""]
 
 
 @final
 class Trunk(nn.Module):
-    """Bottom, gating and towers: everything dense, and exportable by ``torch.export``.
+    """Bottom, gating, chain and towers: everything dense.
+
+    ``torch.export`` takes it with any number of rows.
 
     Shape:
-        - fields_BFD, dense_BM: as ``Embedded``
+        - fields_BFD, dense_BM, sequences, contexts: as in ``Embedded``
         - return: for each task float32 ``(batch, its logits)``
     """
 
     def __init__(
-        self, bottom: AbstractBottom, gating: AbstractGating, tower: AbstractTower
+        self,
+        bottom: AbstractBottom,
+        gating: AbstractGating,
+        chain: AbstractChain,
+        tower: AbstractTower,
     ) -> None:
         super().__init__()
         self.bottom = bottom
         self.gating = gating
+        self.chain = chain
         self.tower = tower
 
     def forward(
         self,
         fields_BFD: Float[Tensor, "batch fields dim"],
         dense_BM: Float[Tensor, "batch dense"],
+        sequences: tuple[EventSequence, ...] = (),
+        contexts: tuple[Float[Tensor, "batch _ _"], ...] = (),
     ) -> Logits:
-        logits = self.tower(self.gating(self.bottom(fields_BFD, dense_BM)))
-        return tuple(logits_BC.float() for logits_BC in logits)
+        h_BTH = self.gating(self.bottom(fields_BFD, dense_BM, sequences))
+        logits = self.tower(self.chain.transfer(h_BTH), contexts)
+        return self.chain.compose(tuple(logits_BC.float() for logits_BC in logits))
 
 
 @final
@@ -55,7 +75,7 @@ class Network(nn.Module):
 
     Shape:
         - batch: B rows
-        - return: for each task ``(batch, its logits)``
+        - return: logits for each task ``(batch, its logits)``, and a penalty
     """
 
     def __init__(
@@ -66,9 +86,10 @@ class Network(nn.Module):
         self.trunk = trunk
         self.heads = heads
 
-    def forward(self, batch: Batch) -> Logits:
-        logits: Logits = self.trunk(*self.embedding(batch))
-        return logits
+    def forward(self, batch: Batch) -> Output:
+        *embedded, auxiliary = self.embedding(batch)
+        logits: Logits = self.trunk(*embedded)
+        return Output(logits, auxiliary + self.trunk.chain.penalty(logits))
 
     def loss_T(
         self, logits: Logits, label_BT: Float[Tensor, "batch tasks"]
@@ -76,7 +97,7 @@ class Network(nn.Module):
         """Average each task's loss over the rows that have its label.
 
         Args:
-            logits: As ``forward`` gives them.
+            logits: As in ``Output``.
             label_BT: Labels; NaN where a row has none, which then gives no gradient.
 
         Returns:

@@ -94,7 +94,7 @@ class Ranker:
         prediction_BT = np.empty((0, len(self.tasks)), dtype=np.float32)
         if encoded.num_rows:  # TorchRec takes no empty batches
             batch = to_batch(encoded, bundle.schema)
-            prediction_BT = bundle.network.predict(bundle.network(batch)).numpy()
+            prediction_BT = bundle.network.predict(bundle.network(batch).logits).numpy()
         keys, store = bundle.recipe.data.keys, bundle.store
         rows = assembled.raw
         return Scored(

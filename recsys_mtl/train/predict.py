@@ -38,7 +38,9 @@ def predict(
     predictions, labels = [], []
     for batch in reader.epoch(0):
         on_device = batch if device is None else batch.to(device)
-        predictions.append(core.predict(network(on_device)).float().cpu().numpy())
+        predictions.append(
+            core.predict(network(on_device).logits).float().cpu().numpy()
+        )
         assert batch.label_BT is not None, "the reader reads no tasks"
         labels.append(batch.label_BT.numpy())
     network.train(training)

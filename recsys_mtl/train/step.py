@@ -20,7 +20,9 @@ __all__ = ["Stepper"]
 
 @final
 class Stepper:
-    r"""Minimises :math:`\sum_t w_t \bar\ell_t`, each mean over all workers' labels.
+    r"""Minimises :math:`\sum_t w_t \bar\ell_t + p`, each mean over all workers' labels.
+
+    The penalty p of embeddings and chain is each worker's own.
 
     Args:
         model: The sharded network.
@@ -65,13 +67,13 @@ class Stepper:
         torch.manual_seed(hash((self._seed, dist.get_rank(), step)))
         self._optimizer.zero_grad()
         with torch.autocast(self._model.device.type, torch.bfloat16, self._bf16):
-            logits = self._model(batch)
+            logits, penalty = self._model(batch)
         loss_T, count_T = self._network.loss_T(logits, batch.label_BT)
         self._check(loss_T, step)
         weight_T = self._weight_T
         if self._world > 1:
             weight_T = weight_T * self._share(count_T)
-        torch.autograd.backward((loss_T * weight_T).sum())
+        torch.autograd.backward((loss_T * weight_T).sum() + penalty)
         self._optimizer.step()
         sum_T = loss_T.detach() * count_T
         return sum_T.tolist(), count_T.tolist()

@@ -41,6 +41,7 @@ KINDS = [
     (PoolingSpec, {"kind": "din", "hidden": [4, 2]}),
     (TaskSpec, {"kind": "binary", "name": "x", "label": WHERE, "sample_space": WHERE}),
     (TaskSpec, {"kind": "value", "name": "x", "label": "y", "loss": "squared"}),
+    (GatingSpec, {"kind": "direct"}),
     (GatingSpec, {"kind": "shared_bottom", "hidden": [3]}),
     (GatingSpec, {"kind": "mmoe", "num_experts": 3}),
     (EmbeddingOptimizerSpec, {"kind": "rowwise_adagrad"}),
@@ -91,7 +92,7 @@ def specs_below(annotation, found):
 def test_no_kind_is_forgotten_in_this_file():
     tested = {type(TypeAdapter(union).validate_python(raw)) for union, raw in KINDS}
     with_kinds = {s for s in specs_below(Recipe, set()) if "kind" in s.model_fields}
-    alone = {"FlatSpec", "MLPTowerSpec", "SimulatedEntities"}
+    alone = {"FlatSpec", "IndependentSpec", "MLPTowerSpec", "SimulatedEntities"}
     assert {s.__name__ for s in with_kinds - tested} <= alone
 
 

@@ -53,7 +53,7 @@ def predict(made, featurizer, store, network) -> torch.Tensor:
     encoded = featurizer.encode(assembled.raw, assembled.histories)
     batch = to_batch(encoded, featurizer.schema)
     with torch.inference_mode():
-        return network.predict(network(batch))
+        return network.predict(network(batch).logits)
 
 
 # What goes in comes out

@@ -13,8 +13,9 @@ from recsys_mtl.config.feature import (
     MeanPooling,
 )
 from recsys_mtl.config.gating import MMoESpec
-from recsys_mtl.config.model import EmbeddingSpec, MLPTowerSpec, ModelSpec
+from recsys_mtl.config.model import EmbeddingSpec, ModelSpec
 from recsys_mtl.config.task import BinaryTask, ValueTask
+from recsys_mtl.config.tower import MLPTowerSpec
 from recsys_mtl.data.batch import to_batch
 from recsys_mtl.features.manifest import TaskStats
 from recsys_mtl.features.schema import FeatureSchema, HistoryField, IdField

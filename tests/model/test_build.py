@@ -2,13 +2,15 @@ import pytest
 import torch
 from torch import nn
 
+from recsys_mtl.config.bottom import FlatSpec
 from recsys_mtl.config.feature import (
     AttentionPooling,
     CategoricalFeature,
     HistoryFeature,
 )
 from recsys_mtl.config.gating import MMoESpec, SharedBottomSpec
-from recsys_mtl.config.model import EmbeddingSpec, FlatSpec, MLPTowerSpec
+from recsys_mtl.config.model import EmbeddingSpec
+from recsys_mtl.config.tower import MLPTowerSpec
 from recsys_mtl.errors import ConfigError
 from recsys_mtl.features.schema import FeatureSchema, HistoryField, IdField
 from recsys_mtl.model.build import build_embedding
@@ -21,7 +23,7 @@ def test_an_untrained_network_predicts_the_training_means(network_of, batches, t
     with torch.no_grad():
         for layer in network.trunk.tower.logits:
             layer.weight.zero_()
-    prediction_BT = network.predict(network(batches(B)))
+    prediction_BT = network.predict(network(batches(B)).logits)
     click, watch, amount = prediction_BT.unbind(1)
     torch.testing.assert_close(click, torch.full((B,), 0.2))
     torch.testing.assert_close(amount, torch.full((B,), 12.0))
@@ -69,9 +71,9 @@ def test_parameter_count_is_the_formula(network_of):
 )
 def test_dropout_of_each_stage_has_an_effect(stage, network_of, batches):
     network, batch = network_of(**stage), batches(B)
-    assert not network(batch)[0].equal(network(batch)[0])
+    assert not network(batch).logits[0].equal(network(batch).logits[0])
     network.eval()
-    assert network(batch)[0].equal(network(batch)[0])
+    assert network(batch).logits[0].equal(network(batch).logits[0])
 
 
 def test_attention_without_anything_to_compare_names_the_history():

@@ -8,7 +8,7 @@ B = 12
 
 
 def test_logits_are_as_wide_as_each_head_wants(network, batches, tasks):
-    logits = network(batches(B))
+    logits = network(batches(B)).logits
     assert [tuple(x_BC.shape) for x_BC in logits] == [(B, 1), (B, 2), (B, 1)]
     assert network.predict(logits).shape == (B, len(tasks))
 
@@ -16,7 +16,7 @@ def test_logits_are_as_wide_as_each_head_wants(network, batches, tasks):
 def test_loss_is_each_heads_mean_over_labelled_rows(network, batches):
     batch = batches(B)
     batch.label_BT[::2, 1] = math.nan
-    logits = network(batch)
+    logits = network(batch).logits
     loss_T, count_T = network.loss_T(logits, batch.label_BT)
     assert count_T.tolist() == [B, B // 2, B]
     for t, head in enumerate(network.heads):
@@ -28,7 +28,7 @@ def test_loss_is_each_heads_mean_over_labelled_rows(network, batches):
 def test_a_row_without_label_gives_no_gradient(network, batches):
     batch = batches(B)
     batch.label_BT[3] = math.nan
-    logits = tuple(x_BC.detach().requires_grad_() for x_BC in network(batch))
+    logits = tuple(x_BC.detach().requires_grad_() for x_BC in network(batch).logits)
     network.loss_T(logits, batch.label_BT)[0].sum().backward()
     for x_BC in logits:
         assert x_BC.grad[3].abs().sum() == 0
@@ -38,7 +38,7 @@ def test_a_row_without_label_gives_no_gradient(network, batches):
 def test_a_task_without_labels_loses_nothing_and_teaches_nothing(network, batches):
     batch = batches(B)
     batch.label_BT[:, 2] = math.nan
-    loss_T, count_T = network.loss_T(network(batch), batch.label_BT)
+    loss_T, count_T = network.loss_T(network(batch).logits, batch.label_BT)
     assert (loss_T[2].item(), count_T[2].item()) == (0.0, 0)
     loss_T[2].backward()
     for name, parameter in network.named_parameters():
@@ -48,7 +48,9 @@ def test_a_task_without_labels_loses_nothing_and_teaches_nothing(network, batche
 def test_labels_are_no_input(network, batches):
     batch, unlabelled = batches(B), batches(B)
     unlabelled.label_BT = None
-    for one, other in zip(network(batch), network(unlabelled), strict=True):
+    for one, other in zip(
+        network(batch).logits, network(unlabelled).logits, strict=True
+    ):
         assert one.equal(other)
 
 
@@ -56,7 +58,7 @@ def test_permuting_tasks_permutes_outputs(network, network_of, batches, tasks):
     batch = batches(B)
     order = [2, 0, 1]
     other = network_of(tasks=tuple(tasks[t] for t in order))
-    embedded = network.embedding(batch)
+    embedded = network.embedding(batch)[:4]
     trunk, permuted = network.trunk, other.trunk
     permuted.gating, permuted.tower = trunk.gating, trunk.tower
     before = trunk(*embedded)
@@ -75,19 +77,19 @@ def test_permuting_tasks_permutes_outputs(network, network_of, batches, tasks):
 
 def test_rows_do_not_see_each_other(network, encoded, schema):
     table = encoded(B)
-    together = network(to_batch(table, schema))
+    together = network(to_batch(table, schema)).logits
     for b in range(B):
-        alone = network(to_batch(table.slice(b, 1), schema))
+        alone = network(to_batch(table.slice(b, 1), schema)).logits
         for one, all_ in zip(alone, together, strict=True):
             torch.testing.assert_close(one[0], all_[b])
 
 
 def test_autocast_leaves_embeddings_and_logits_in_float32(network, batches):
     batch = batches(B)
-    exact = network(batch)
+    exact = network(batch).logits
     with torch.autocast("cpu", torch.bfloat16):
         assert network.embedding(batch).fields_BFD.dtype == torch.float32
-        logits = network(batch)
+        logits = network(batch).logits
     for rough, sharp in zip(logits, exact, strict=True):
         assert rough.dtype == torch.float32
         assert not rough.equal(sharp)
@@ -100,11 +102,11 @@ def test_a_few_steps_fit_the_labels(network, batches):
     losses = []
     for _ in range(40):
         optimizer.zero_grad()
-        loss_T, _ = network.loss_T(network(batch), batch.label_BT)
+        loss_T, _ = network.loss_T(network(batch).logits, batch.label_BT)
         loss_T.sum().backward()
         optimizer.step()
         losses.append(loss_T.detach())
     assert (losses[-1] < losses[0]).all()
-    prediction_BT = network.predict(network(batch))
+    prediction_BT = network.predict(network(batch).logits)
     clicked_B = batch.label_BT[:, 0] == 1
     assert prediction_BT[clicked_B, 0].min() > prediction_BT[~clicked_B, 0].max()

@@ -5,6 +5,8 @@ import abc
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recsys_mtl.model.embeddings import EventSequence
+
 __all__ = ["AbstractBottom"]
 
 
@@ -25,5 +27,12 @@ class AbstractBottom(nn.Module, abc.ABC):
         self,
         fields_BFD: Float[Tensor, "batch fields dim"],
         dense_BM: Float[Tensor, "batch dense"],
+        sequences: tuple[EventSequence, ...] = (),
     ) -> Float[Tensor, "batch sharing out"]:
-        """Represent each row."""
+        """Represent each row.
+
+        Args:
+            fields_BFD: As in ``Embedded``.
+            dense_BM: As in ``Embedded``.
+            sequences: Histories that this bottom pools itself.
+        """

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recsys_mtl.model.bottoms._base import AbstractBottom
+from recsys_mtl.model.embeddings import EventSequence
 
 __all__ = ["FlatBottom"]
 
@@ -44,6 +45,7 @@ class FlatBottom(AbstractBottom):
         self,
         fields_BFD: Float[Tensor, "batch fields dim"],
         dense_BM: Float[Tensor, "batch dense"],
+        sequences: tuple[EventSequence, ...] = (),  # noqa: ARG002
     ) -> Float[Tensor, "batch sharing out"]:
         x_BD = torch.cat([fields_BFD.flatten(1), dense_BM], dim=1)
         return F.dropout(x_BD, self.dropout, self.training)[:, None]

@@ -5,7 +5,13 @@ not know tasks, specs or how tables are sharded.
 """
 
 from recsys_mtl.model.embeddings.batch_embedding import BatchEmbedding, Embedded
-from recsys_mtl.model.embeddings.history import HistoryEmbedding
+from recsys_mtl.model.embeddings.history import EventSequence, HistoryEmbedding
 from recsys_mtl.model.embeddings.table import Table
 
-__all__ = ["BatchEmbedding", "Embedded", "HistoryEmbedding", "Table"]
+__all__ = [
+    "BatchEmbedding",
+    "Embedded",
+    "EventSequence",
+    "HistoryEmbedding",
+    "Table",
+]

@@ -10,7 +10,7 @@ from torchrec import JaggedTensor, KeyedTensor
 from torchrec.distributed.types import LazyAwaitable
 
 from recsys_mtl.data.batch import Batch
-from recsys_mtl.model.embeddings.history import HistoryEmbedding
+from recsys_mtl.model.embeddings.history import EventSequence, HistoryEmbedding
 from recsys_mtl.model.embeddings.table import (
     Table,
     pooled_collection,
@@ -29,10 +29,17 @@ class Embedded(NamedTuple):
         fields_BFD: One vector a field: pooled columns, then candidates, then the
             fields of each history.
         dense_BM: Numbers, as in the batch.
+        sequences: Events of each history, if the bottom pools them itself; such
+            histories have no fields.
+        contexts: Vectors from tables of the tower's own, if it has such.
+        auxiliary: A loss of the embedding's own, 0 for none.
     """
 
     fields_BFD: Float[Tensor, "batch fields dim"]
     dense_BM: Float[Tensor, "batch dense"]
+    sequences: tuple[EventSequence, ...]
+    contexts: tuple[Float[Tensor, "batch _ _"], ...]
+    auxiliary: Float[Tensor, ""]
 
 
 @final
@@ -102,7 +109,8 @@ class BatchEmbedding(nn.Module):
         if not blocks:
             blocks = [batch.dense_BM.new_empty(batch.num_rows, 0, self.dim)]
         fields_BFD = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
-        return Embedded(fields_BFD, batch.dense_BM)
+        none = fields_BFD.new_zeros(())
+        return Embedded(fields_BFD, batch.dense_BM, (), (), none)
 
     def _in_order(self, pooled: KeyedTensor) -> Float[Tensor, "batch fields dim"]:
         fields_BFD: Tensor = pooled.values().view(
@@ -117,7 +125,10 @@ class BatchEmbedding(nn.Module):
     def _sequences(
         self, vectors: Mapping[str, JaggedTensor], num_rows: int
     ) -> list[Float[Tensor, "batch fields dim"]]:
-        blocks = [history(vectors) for history in self.histories]
+        blocks: list[Tensor] = []
+        for history in self.histories.children():
+            assert isinstance(history, HistoryEmbedding)
+            blocks.append(history(history.events(vectors)))
         if self.candidates:
             candidates = [vectors[column].values() for column in self.candidates]
             for column, vector_BD in zip(self.candidates, candidates, strict=True):

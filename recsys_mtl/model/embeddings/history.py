@@ -1,21 +1,38 @@
-"""One history of a row: its columns, and the pooling of its events."""
+"""One history of a row: its columns, its events, and the pooling of them."""
 
 from collections.abc import Mapping
-from typing import final
+from typing import NamedTuple, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torchrec import JaggedTensor
 
 from recsys_mtl.model.embeddings.pooling import AbstractPooling
 
-__all__ = ["HistoryEmbedding"]
+__all__ = ["EventSequence", "HistoryEmbedding"]
+
+
+class EventSequence(NamedTuple):
+    """The embedded events of one history, for all rows of a batch.
+
+    Attributes:
+        events_NKD: All events of the first row, oldest first, then of the second; the
+            first ``matched`` fields are those that the candidate has too.
+        length_B: Events of each row; they add up to N.
+        query_BQD: The candidate's vectors of the matched fields.
+    """
+
+    events_NKD: Float[Tensor, "events fields dim"]
+    length_B: Int[Tensor, " batch"]
+    query_BQD: Float[Tensor, "batch matched dim"]
 
 
 @final
 class HistoryEmbedding(nn.Module):
     """Gathers a history's columns into events and pools them.
+
+    A bottom that pools events itself takes ``events`` and does not call it.
 
     Args:
         columns: Encoded columns of the history; first those whose field the candidate
@@ -24,7 +41,7 @@ class HistoryEmbedding(nn.Module):
         pooling: Pools the events.
 
     Shape:
-        - vectors: for each encoded column its vectors, one an id
+        - events: as ``events`` gives them
         - return: ``(batch, fields, dim)``, fields in the order of ``columns``
     """
 
@@ -39,14 +56,20 @@ class HistoryEmbedding(nn.Module):
         self.matched = matched
         self.pooling = pooling
 
-    def forward(
-        self, vectors: Mapping[str, JaggedTensor]
-    ) -> Float[Tensor, "batch fields dim"]:
+    def forward(self, events: EventSequence) -> Float[Tensor, "batch fields dim"]:
+        pooled_BKD: Tensor = self.pooling(*events)
+        return pooled_BKD
+
+    def events(self, vectors: Mapping[str, JaggedTensor]) -> EventSequence:
+        """Gather the events.
+
+        Args:
+            vectors: For each encoded column its vectors, one an id.
+        """
         events_NKD = torch.stack([vectors[c].values() for c in self.columns], dim=1)
         length_B = vectors[self.columns[0]].lengths()
         if self.matched:
             query_BQD = torch.stack([vectors[c].values() for c in self.matched], dim=1)
         else:
             query_BQD = events_NKD.new_empty(length_B.shape[0], 0, events_NKD.shape[2])
-        pooled_BKD: Tensor = self.pooling(events_NKD, length_B, query_BQD)
-        return pooled_BKD
+        return EventSequence(events_NKD, length_B, query_BQD)

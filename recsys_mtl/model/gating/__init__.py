@@ -1,7 +1,15 @@
 """How tasks share experts."""
 
-from recsys_mtl.model.gating._base import AbstractGating
+from recsys_mtl.model.gating._base import AbstractGating, GateLevel, GatingTrace
+from recsys_mtl.model.gating.direct import Direct
 from recsys_mtl.model.gating.mmoe import MMoE
 from recsys_mtl.model.gating.shared_bottom import SharedBottom
 
-__all__ = ["AbstractGating", "MMoE", "SharedBottom"]
+__all__ = [
+    "AbstractGating",
+    "Direct",
+    "GateLevel",
+    "GatingTrace",
+    "MMoE",
+    "SharedBottom",
+]

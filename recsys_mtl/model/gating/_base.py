@@ -1,11 +1,43 @@
 """What every gating promises."""
 
 import abc
+from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["AbstractGating"]
+__all__ = ["AbstractGating", "GateLevel", "GatingTrace", "task_gates"]
+
+
+class GateLevel(NamedTuple):
+    """What the experts of one level said, and how its gates weighed them.
+
+    Attributes:
+        name: Of the level; unique in its gating.
+        experts: Owner of each expert: ``shared``, ``task:1`` or ``group:watch``.
+        gates: Reader of each mixture: ``task:0``, ``group:watch`` or ``shared``.
+        weight_BTE: Weight of each expert in each mixture, gates in place of tasks; 0
+            where a gate does not see an expert.
+        expert_BSEH: Outputs of the experts.
+    """
+
+    name: str
+    experts: tuple[str, ...]
+    gates: tuple[str, ...]
+    weight_BTE: Float[Tensor, "batch gates experts"]
+    expert_BSEH: Float[Tensor, "batch sharing experts hidden"]
+
+
+class GatingTrace(NamedTuple):
+    """A gating's output and how it came about.
+
+    Attributes:
+        hidden_BTH: One vector a task.
+        levels: From the input to the output; none without experts.
+    """
+
+    hidden_BTH: Float[Tensor, "batch tasks hidden"]
+    levels: tuple[GateLevel, ...]
 
 
 class AbstractGating(nn.Module, abc.ABC):
@@ -21,7 +53,21 @@ class AbstractGating(nn.Module, abc.ABC):
     out_dim: int
 
     @abc.abstractmethod
+    def trace(self, x_BSD: Float[Tensor, "batch sharing dim"]) -> GatingTrace:
+        """Mix the experts for each task, and show how."""
+
     def forward(
         self, x_BSD: Float[Tensor, "batch sharing dim"]
     ) -> Float[Tensor, "batch tasks hidden"]:
         """Mix the experts for each task."""
+        return self.trace(x_BSD).hidden_BTH
+
+
+def task_gates(num_tasks: int) -> tuple[str, ...]:
+    """Name the gates of a level that has one gate a task.
+
+    Example:
+        >>> task_gates(2)
+        ('task:0', 'task:1')
+    """
+    return tuple(f"task:{t}" for t in range(num_tasks))

@@ -8,7 +8,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from recsys_mtl.model.experts import ExpertBank
-from recsys_mtl.model.gating._base import AbstractGating
+from recsys_mtl.model.gating._base import (
+    AbstractGating,
+    GateLevel,
+    GatingTrace,
+    task_gates,
+)
 
 __all__ = ["MMoE"]
 
@@ -55,19 +60,21 @@ class MMoE(AbstractGating):
     ) -> None:
         super().__init__()
         self.out_dim = hidden[-1]
-        self.num_tasks = num_tasks
         self.experts = ExpertBank(dim, hidden, num_experts, dropout=dropout)
         self.gates_TED = nn.Parameter(torch.empty(num_tasks, num_experts, dim))
         for gate_ED in self.gates_TED:
             nn.init.xavier_uniform_(gate_ED)
 
-    def forward(
-        self, x_BSD: Float[Tensor, "batch sharing dim"]
-    ) -> Float[Tensor, "batch tasks hidden"]:
-        experts_BSEH: Tensor = self.experts(x_BSD)
+    def trace(self, x_BSD: Float[Tensor, "batch sharing dim"]) -> GatingTrace:
+        expert_BSEH: Tensor = self.experts(x_BSD)
+        num_tasks, num_experts, _ = self.gates_TED.shape
         if x_BSD.shape[1] == 1:
             logit_BX = F.linear(x_BSD.flatten(0, 1), self.gates_TED.flatten(0, 1))
-            gate_BTE = logit_BX.view(-1, *self.gates_TED.shape[:2]).softmax(-1)
-            return torch.bmm(gate_BTE, experts_BSEH.squeeze(1))
-        gate_BTE = torch.einsum("btd,ted->bte", x_BSD, self.gates_TED).softmax(-1)
-        return torch.einsum("bte,bteh->bth", gate_BTE, experts_BSEH)
+            gate_BTE = logit_BX.view(-1, num_tasks, num_experts).softmax(-1)
+            hidden_BTH = torch.bmm(gate_BTE, expert_BSEH.squeeze(1))
+        else:
+            gate_BTE = torch.einsum("btd,ted->bte", x_BSD, self.gates_TED).softmax(-1)
+            hidden_BTH = torch.einsum("bte,bteh->bth", gate_BTE, expert_BSEH)
+        experts, gates = ("shared",) * num_experts, task_gates(num_tasks)
+        level = GateLevel("experts", experts, gates, gate_BTE, expert_BSEH)
+        return GatingTrace(hidden_BTH, (level,))

@@ -6,7 +6,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recsys_mtl.model.experts import ExpertBank
-from recsys_mtl.model.gating._base import AbstractGating
+from recsys_mtl.model.gating._base import (
+    AbstractGating,
+    GateLevel,
+    GatingTrace,
+    task_gates,
+)
 
 __all__ = ["SharedBottom"]
 
@@ -44,8 +49,10 @@ class SharedBottom(AbstractGating):
         self.num_tasks = num_tasks
         self.experts = ExpertBank(dim, hidden, num_experts=1, dropout=dropout)
 
-    def forward(
-        self, x_BSD: Float[Tensor, "batch sharing dim"]
-    ) -> Float[Tensor, "batch tasks hidden"]:
-        h_BSEH: Tensor = self.experts(x_BSD)
-        return h_BSEH.squeeze(2).expand(-1, self.num_tasks, -1)
+    def trace(self, x_BSD: Float[Tensor, "batch sharing dim"]) -> GatingTrace:
+        expert_BSEH: Tensor = self.experts(x_BSD)
+        hidden_BTH = expert_BSEH.squeeze(2).expand(-1, self.num_tasks, -1)
+        weight_BTE = x_BSD.new_ones(()).expand(x_BSD.shape[0], self.num_tasks, 1)
+        gates = task_gates(self.num_tasks)
+        level = GateLevel("experts", ("shared",), gates, weight_BTE, expert_BSEH)
+        return GatingTrace(hidden_BTH, (level,))

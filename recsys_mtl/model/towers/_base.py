@@ -14,9 +14,16 @@ class AbstractTower(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(
-        self, h_BTH: Float[Tensor, "batch tasks hidden"]
+        self,
+        h_BTH: Float[Tensor, "batch tasks hidden"],
+        contexts: tuple[Float[Tensor, "batch _ _"], ...] = (),
     ) -> tuple[Float[Tensor, "batch _"], ...]:
-        """Give ``logits_BC`` for each task; the number of logits may differ."""
+        """Give ``logits_BC`` for each task; the number of logits may differ.
+
+        Args:
+            h_BTH: One vector a task.
+            contexts: Embeddings from tables of the tower's own, as in ``Embedded``.
+        """
 
     @abc.abstractmethod
     def start_at(self, logits: Sequence[Sequence[float]]) -> None:

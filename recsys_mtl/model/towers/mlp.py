@@ -63,7 +63,9 @@ class MLPTower(AbstractTower):
                 layer.bias.copy_(torch.tensor(start))
 
     def forward(
-        self, h_BTH: Float[Tensor, "batch tasks hidden"]
+        self,
+        h_BTH: Float[Tensor, "batch tasks hidden"],
+        contexts: tuple[Float[Tensor, "batch _ _"], ...] = (),  # noqa: ARG002
     ) -> tuple[Float[Tensor, "batch _"], ...]:
         h_TBH = h_BTH.transpose(0, 1)
         for weight_THG, bias_TH in zip(self.weights, self.biases, strict=True):

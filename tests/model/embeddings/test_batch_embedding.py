@@ -57,7 +57,7 @@ def test_events_meet_the_candidates_field_of_the_same_name(embedding):
 
 
 def test_fields_are_as_many_as_announced(embedding, batches):
-    fields_BFD, dense_BM = embedding(batches(B))
+    fields_BFD, dense_BM, *_ = embedding(batches(B))
     # user, type, tags; item, values; item, values, dwell and gap of clicks; of orders
     assert fields_BFD.shape == (B, 3 + 2 + 4 + 1, 4)
     assert embedding.num_fields == fields_BFD.shape[1]
@@ -99,7 +99,7 @@ def test_numbers_alone_are_enough():
         init_std=0.01,
         device=torch.device("cpu"),
     )
-    fields_BFD, dense_BM = embedding(batch)
+    fields_BFD, dense_BM, *_ = embedding(batch)
     assert fields_BFD.shape == (3, 0, 4)
     assert dense_BM is batch.dense_BM
 

@@ -47,7 +47,7 @@ def test_state_of_a_sharded_network_loads_into_a_plain_one(
     plain = network_of(init_std=0.1)
     plain.load_state_dict(whole(sharded.state_dict()))
     batch = batches(B)
-    for one, other in zip(sharded(batch), plain(batch), strict=True):
+    for one, other in zip(sharded(batch).logits, plain(batch).logits, strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -55,7 +55,7 @@ def test_a_step_moves_the_rows_that_were_read_and_no_others(sharded, batches):
     name = "embedding.sequence.embeddings.id_item.weight"
     before_VD = whole(sharded.state_dict())[name].clone()
     batch = batches(B)
-    loss_T, _ = sharded.module.loss_T(sharded(batch), batch.label_BT)
+    loss_T, _ = sharded.module.loss_T(sharded(batch).logits, batch.label_BT)
     loss_T.sum().backward()
     after_VD = whole(sharded.state_dict())[name]
     columns = batch.sequence.to_dict()

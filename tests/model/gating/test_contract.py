@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from recsys_mtl.model.gating import MMoE, SharedBottom
+from recsys_mtl.model.gating import Direct, MMoE, SharedBottom
 
 B, D, T = 5, 4, 2
 GATINGS = [
+    Direct(D, num_tasks=T),
     SharedBottom(D, (6, 8), num_tasks=T),
     MMoE(D, (6, 8), num_experts=3, num_tasks=T),
     MMoE(D, (8,), num_experts=1, num_tasks=T),
@@ -32,3 +33,15 @@ def test_any_number_of_rows_keeps_its_axes(gating, rows, sharing):
 def test_rows_do_not_see_each_other(gating):
     x_B1D = torch.randn(B, 1, D)
     torch.testing.assert_close(gating(x_B1D)[2:3], gating(x_B1D[2:3]))
+
+
+@pytest.mark.parametrize("sharing", [1, T])
+def test_a_trace_says_what_the_output_is_made_of(gating, sharing):
+    x_BSD = torch.randn(B, sharing, D)
+    trace = gating.trace(x_BSD)
+    assert trace.hidden_BTH.equal(gating(x_BSD))
+    for level in trace.levels:
+        num_experts = len(level.experts)
+        assert level.weight_BTE.shape == (B, len(level.gates), num_experts)
+        assert level.expert_BSEH.shape[::2] == (B, num_experts)
+        assert (level.weight_BTE >= 0).all()

@@ -1,0 +1,6 @@
+"""How tasks that follow one another are tied: impression, click, order."""
+
+from recsys_mtl.model.chains._base import AbstractChain, Logits
+from recsys_mtl.model.chains.independent import Independent
+
+__all__ = ["AbstractChain", "Independent", "Logits"]
