@@ -1,0 +1,119 @@
+"""Feature specs and fitted sizes -> embedding tables and poolings."""
+
+from typing import assert_never
+
+import torch
+
+from recsys_mtl.config.feature import (
+    AttentionPooling,
+    FeatureSpec,
+    HistoryFeature,
+    MeanPooling,
+    PoolingSpec,
+)
+from recsys_mtl.config.model import EmbeddingSpec
+from recsys_mtl.errors import ConfigError
+from recsys_mtl.features.schema import (
+    GAP,
+    NUM_GAPS,
+    FeatureSchema,
+    HistoryField,
+    IdField,
+)
+from recsys_mtl.model.embeddings import BatchEmbedding, HistoryEmbedding, Table
+from recsys_mtl.model.embeddings import pooling as poolings
+
+__all__ = ["build_embedding", "build_pooling"]
+
+
+def build_embedding(
+    spec: EmbeddingSpec,
+    features: tuple[FeatureSpec, ...],
+    schema: FeatureSchema,
+    *,
+    device: torch.device,
+) -> BatchEmbedding:
+    """Lay out one table a field, shared by the histories whose events have it."""
+    shared = schema.sequence_tables
+    own = [field for field in schema.ids if not field.history_only]
+    candidates = tuple(field.name for field in own if field.name in shared)
+    # Names of tables are attributes of a module: a prefix keeps a field named `type`
+    # or `values` from shadowing one, and there must be no dot.
+    pooled = [
+        Table(f"id_{field.name}", field.size, (field.name,))
+        for field in own
+        if field.name not in shared
+    ]
+    sequence = [
+        Table(f"id_{field.name}", field.size, _readers(field, schema))
+        for field in schema.ids
+        if field.name in shared
+    ]
+    sequence += [
+        Table(f"gap_{history.name}", NUM_GAPS, (f"{history.name}.{GAP}",))
+        for history in schema.histories
+        if history.gaps
+    ]
+    specs = {f.name: f for f in features if isinstance(f, HistoryFeature)}
+    return BatchEmbedding(
+        spec.dim,
+        pooled=pooled,
+        sequence=sequence,
+        candidates=candidates,
+        histories=[
+            _history(specs[history.name], history, candidates, dim=spec.dim)
+            for history in schema.histories
+        ],
+        init_std=spec.init_std,
+        device=device,
+    )
+
+
+def build_pooling(
+    spec: PoolingSpec, *, dim: int, num_fields: int, num_matched: int
+) -> poolings.AbstractPooling:
+    """Build the pooling that ``spec`` names."""
+    match spec:
+        case MeanPooling():
+            return poolings.MeanPooling()
+        case AttentionPooling(hidden=hidden, dropout=dropout):
+            return poolings.TargetAttention(
+                dim,
+                num_fields=num_fields,
+                num_matched=num_matched,
+                hidden=hidden,
+                dropout=dropout,
+            )
+        case _:
+            assert_never(spec)
+
+
+def _readers(field: IdField, schema: FeatureSchema) -> tuple[str, ...]:
+    own = () if field.history_only else (field.name,)
+    histories = (h.name for h in schema.histories if field.name in h.fields)
+    return (*own, *(f"{history}.{field.name}" for history in histories))
+
+
+def _history(
+    spec: HistoryFeature,
+    history: HistoryField,
+    candidates: tuple[str, ...],
+    *,
+    dim: int,
+) -> HistoryEmbedding:
+    matched = tuple(field for field in history.fields if field in candidates)
+    if isinstance(spec.pooling, AttentionPooling) and not matched:
+        raise ConfigError(
+            f"history {spec.name!r} with pooling 'din' must have a field that the "
+            f"scored row has too, got {', '.join(history.fields)}, all history_only; "
+            "add one or pool by 'mean'"
+        )
+    columns = tuple(f"{history.name}.{field}" for field in matched)
+    rest = tuple(column for column in history.columns if column not in columns)
+    pooling = build_pooling(
+        spec.pooling,
+        dim=dim,
+        num_fields=len(history.columns),
+        num_matched=len(matched),
+    )
+    return HistoryEmbedding((*columns, *rest), matched, pooling)
