@@ -67,7 +67,8 @@ def evaluate_network(
     reader = FeatureReader(tables, split, batch_size=_BATCH_SIZE, tasks=names)
     on_progress(Progress("evaluate", 0, reader.num_rows))
     prediction_BT, label_BT = predict(network, reader)
-    metrics = evaluate_tasks(recipe.tasks, label_BT, prediction_BT, reader.users())
+    user_B = reader.users() if recipe.data.keys.user is not None else None
+    metrics = evaluate_tasks(recipe.tasks, label_BT, prediction_BT, user_B)
     if predictions is not None:
         table = _keys(tables / split)
         for t, name in enumerate(names):

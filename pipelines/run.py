@@ -201,15 +201,16 @@ class _Run:
         from pipelines.truth import best_possible
         from recsys_mtl.train.checkpoint import load_network
 
+        predictions = folder / "predictions.parquet"
         metrics = evaluate_network(
             load_network(recipe, self._tables, folder),
             recipe,
             self._tables,
             "test",
-            predictions=folder / "predictions.parquet",
+            predictions=predictions,
             on_progress=_renamed(self._on_progress, suffix),
         )
-        for task, best in best_possible(recipe, folder / "predictions.parquet").items():
+        for task, best in best_possible(recipe, predictions, metrics).items():
             metrics[task] |= best
         result = SeedResult(seed=seed, metrics=metrics)
         (folder / "evaluation.json").write_text(result.model_dump_json(indent=1))

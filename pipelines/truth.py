@@ -1,5 +1,6 @@
 """How close a model came to the best there is: only the simulator can tell."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,16 @@ _TRUTH = {
 }
 
 
-def best_possible(recipe: Recipe, predictions: Path) -> dict[str, dict[str, float]]:
+def best_possible(
+    recipe: Recipe, predictions: Path, metrics: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
     """Score the predicted rows by the probabilities that made their labels.
 
     Args:
         recipe: Its interactions may come from the simulator; otherwise there is no
             truth to compare with, and nothing is returned.
         predictions: Written by ``evaluate_network``.
+        metrics: What it measured on them.
 
     Returns:
         For each binary task on one of the simulator's labels: ``best_auc``, and
@@ -56,10 +60,8 @@ def best_possible(recipe: Recipe, predictions: Path) -> dict[str, dict[str, floa
             true_B = true_B * truth["true.click"].to_numpy()
         label_B = rows[f"label.{task.name}"].to_numpy()
         known_B = ~np.isnan(label_B)
-        label_B = label_B[known_B]
-        ours_B = rows[f"prediction.{task.name}"].to_numpy()[known_B]
-        top = binary_metrics(label_B, true_B[known_B]).get("auc")
-        ours = binary_metrics(label_B, ours_B).get("auc")
+        top = binary_metrics(label_B[known_B], true_B[known_B]).get("auc")
+        ours = metrics[task.name].get("auc")
         if top is not None and ours is not None and top > 0.5:
             best[task.name] = {
                 "best_auc": top,

@@ -65,7 +65,7 @@ def load_recipe(
     faults = [Fault(key, sentence) for key, sentence in document.faults]
     written: dict[Key, str] = {}
     faults += _override(data, overrides, written)
-    faults += _expand(data)
+    faults += _unset_variables(data)
     recipe, found = _check(data)
     faults += found
     if faults or recipe is None:
@@ -247,24 +247,12 @@ def _member(holder: object, part: str | int, where: str) -> str | int:
     raise LookupError(f"{where} has no entry named {part!r}{near(part, known)}")
 
 
-def _expand(data: dict[str, Any]) -> list[Fault]:
-    """Put the environment into paths."""
+def _unset_variables(data: dict[str, Any]) -> list[Fault]:
+    """Find paths that read the environment in vain.
+
+    Paths stay as written, so that what holds the recipe names no machine's folders.
+    """
     faults: list[Fault] = []
-
-    def filled(text: str, key: Key) -> str:
-        for name in dict.fromkeys(re.findall(r"\$\{(\w+)\}", text)):
-            if name in os.environ:
-                text = text.replace(f"${{{name}}}", os.environ[name])
-            else:
-                faults.append(
-                    Fault(
-                        key,
-                        f"reads the environment variable {name}, which is not set; "
-                        f"set it, as in {name}=/data",
-                    )
-                )
-        return text
-
     for place in (
         ("data", "interactions"),
         ("data", "users", "source"),
@@ -276,12 +264,18 @@ def _expand(data: dict[str, Any]) -> list[Fault]:
         if not isinstance(source, dict):
             continue
         path, key = source.get("path"), (*place, "path")
-        if isinstance(path, str):
-            source["path"] = filled(path, key)
-        elif isinstance(path, list):
-            source["path"] = [
-                filled(p, (*key, i)) if isinstance(p, str) else p
-                for i, p in enumerate(path)
+        paths = path if isinstance(path, list) else [path]
+        for i, text in enumerate(paths):
+            if not isinstance(text, str):
+                continue
+            faults += [
+                Fault(
+                    (*key, i) if isinstance(path, list) else key,
+                    f"reads the environment variable {name}, which is not set; "
+                    f"set it, as in {name}=/data",
+                )
+                for name in dict.fromkeys(re.findall(r"\$\{(\w+)\}", text))
+                if name not in os.environ
             ]
     return faults
 

@@ -18,9 +18,12 @@ from recsys_mtl.config.feature import (
 )
 from recsys_mtl.config.score import ScoreSpec
 from recsys_mtl.config.task import TaskSpec
-from recsys_mtl.config.train import EarlyStopping
+from recsys_mtl.config.train import EarlyStopping, TrainSpec
 
-__all__ = ["METRICS", "feature_faults", "near", "task_faults"]
+__all__ = ["METRICS", "feature_faults", "near", "task_faults", "width_faults"]
+
+_FUSED_WIDTH = 4
+"""FBGEMM's fused kernels read rows in blocks of so many numbers."""
 
 METRICS = {
     "binary": ("auc", "gauc", "log_loss", "normalised_entropy"),
@@ -63,6 +66,12 @@ def feature_faults(
                 for k, field in enumerate(feature.fields)
                 if field not in events
             ]
+            faults += [
+                f"{where}.fields[{k}]: history {feature.name!r} names {field!r} twice; "
+                "take one out"
+                for k, field in enumerate(feature.fields)
+                if field in feature.fields[:k]
+            ]
             if feature.keep < feature.length:
                 faults.append(
                     f"{where}.keep: must be at least length, got keep {feature.keep} "
@@ -100,6 +109,19 @@ def task_faults(
     return faults + [
         f"train.early_stopping.metric: {sentence}"
         for sentence in _metric_faults(data, tasks, stopping.metric)
+    ]
+
+
+def width_faults(dim: int, train: TrainSpec) -> list[str]:
+    """Find what is wrong between the width of embeddings and their optimizer."""
+    kind = train.embedding_optimizer.kind
+    if kind != "rowwise_adagrad" or dim % _FUSED_WIDTH == 0:
+        return []
+    above = dim + _FUSED_WIDTH - dim % _FUSED_WIDTH
+    return [
+        f"model.embedding.dim: must be a multiple of {_FUSED_WIDTH} for "
+        f"train.embedding_optimizer {kind!r}, got {dim}; take {above}, or the "
+        "optimizer 'adam'"
     ]
 
 

@@ -82,10 +82,12 @@ BAD = [
     ("{kind: numeric, name: price}", "{kind: categorical, name: dwell, history_only: true}", "9: features[1].history_only: has no effect, for no history reads 'dwell'; name it in the fields of a history, or take it out"),
     ("fields: [item]", "fields: [itm]", "10: features[2].fields[0]: history 'clicks' reads 'itm', which is no categorical or quantile feature; did you mean 'item'? Allowed: item"),
     ("fields: [item]", "fields: [price]", "10: features[2].fields[0]: history 'clicks' reads 'price', which is no categorical or quantile feature; allowed: item"),
+    ("fields: [item]", "fields: [item, item]", "10: features[2].fields[1]: history 'clicks' names 'item' twice; take one out"),
     ("fields: [item]", "fields: []", "10: features[2].fields: must have 1 or more entries, got 0"),
     ("length: 20", "length: 20, keep: 5", "10: features[2].keep: must be at least length, got keep 5 and length 20"),
     ("length: 20", "where: {column: c}", "10: features[2].where: needs exactly one of equals, not_equals, above, at_least; got none"),
     ("user: user, item: item", "item: item", "10: features[2]: feature 'clicks' of kind 'history' needs data.keys.user, which is left out"),
+    ("train: {", "model: {embedding: {dim: 10}}\ntrain: {", "14: model.embedding.dim: must be a multiple of 4 for train.embedding_optimizer 'rowwise_adagrad', got 10; take 12, or the optimizer 'adam'"),
     ("label: is_click", "label: 7", "12: tasks[0].label: must be text or a mapping, got 7"),
     ("label: is_click", "label: {column: c, above: 1, equals: 2}", "12: tasks[0].label: needs exactly one of equals, not_equals, above, at_least; got equals, above"),
     ("name: watch,", "name: click,", "13: tasks[1].name: 'click' is taken by tasks[0]; names must differ"),
@@ -192,13 +194,13 @@ def test_quickstart_is_shipped_and_simulated():
     assert load_recipe("quickstart").data.interactions.kind == "simulator"
 
 
-def test_the_environment_is_read_in_paths_and_nowhere_else(write, monkeypatch):
+def test_a_path_keeps_the_variable_it_was_written_with(write, monkeypatch):
     monkeypatch.setenv("HERE", "/somewhere")
     text = GOOD.replace("log.parquet", "'${HERE}/log.parquet'").replace(
         "name: small", "name: small\ndescription: ${HERE}"
     )
     recipe = load_recipe(write(text))
-    assert recipe.data.interactions.path == "/somewhere/log.parquet"
+    assert recipe.data.interactions.path == "${HERE}/log.parquet"
     assert recipe.description == "${HERE}"
 
 

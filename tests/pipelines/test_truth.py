@@ -3,9 +3,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.evaluate import read_predictions
 from pipelines.truth import best_possible
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.data.simulator import Simulator
+from recsys_mtl.evaluate.metric import evaluate_tasks
 
 SOURCE = {"kind": "simulator", "rows": 20_000, "num_users": 200, "num_items": 100}
 CLICKED = {"column": "is_click", "equals": 1}
@@ -65,6 +67,12 @@ def predictions(log, path, **by_task):
     return path
 
 
+def compared(recipe, path):
+    prediction_BT, label_BT = read_predictions(path, recipe)
+    metrics = evaluate_tasks(recipe.tasks, label_BT, prediction_BT)
+    return best_possible(recipe, path, metrics)
+
+
 def test_the_truth_itself_reaches_all_of_the_way(recipe, log, tmp_path):
     click = log["true.click"].to_numpy()
     path = predictions(
@@ -74,7 +82,7 @@ def test_the_truth_itself_reaches_all_of_the_way(recipe, log, tmp_path):
         long=log["true.long_view"].to_numpy(),
         like=log["true.like"].to_numpy() * click,
     )
-    best = best_possible(recipe, path)
+    best = compared(recipe, path)
     assert set(best) == {"click", "long", "like"}
     for task, values in best.items():
         assert values["reached"] == pytest.approx(1.0, abs=1e-3), task
@@ -86,7 +94,7 @@ def test_chance_reaches_nothing_of_it(recipe, log, tmp_path):
     path = predictions(
         log, tmp_path / "p.parquet", click=dice[0], long=dice[1], like=dice[2]
     )
-    assert abs(best_possible(recipe, path)["click"]["reached"]) < 0.1
+    assert abs(compared(recipe, path)["click"]["reached"]) < 0.1
 
 
 def test_rows_of_files_have_no_known_truth(recipe, tmp_path):
@@ -94,4 +102,4 @@ def test_rows_of_files_have_no_known_truth(recipe, tmp_path):
         "interactions": {"kind": "parquet", "path": "log.parquet"}
     }
     of_files = Recipe.model_validate(recipe.model_dump() | {"data": data})
-    assert best_possible(of_files, tmp_path / "none.parquet") == {}
+    assert best_possible(of_files, tmp_path / "none.parquet", {}) == {}
