@@ -115,7 +115,7 @@ def recipe(precision: str) -> Recipe:
             "model": {
                 "embedding": {"dim": 16},
                 "gating": {"kind": "mmoe", "num_experts": 4, "hidden": [256, 128]},
-                "tower": {"hidden": [64]},
+                "tower": {"kind": "mlp", "hidden": [64]},
             },
             "train": {
                 "epochs": 1,

@@ -10,7 +10,7 @@ feature tables; the hand-written loop and ``rechub-memory`` have all rows in mem
 
 Prints one JSON line a contender: medians of rows a processor second and a wall second
 over the epoch's steps, peak memory of the process, AUC on test rows; and last a line
-of ratios.
+of ratios. Each run is told on the error output as it ends.
 """
 
 import argparse
@@ -23,9 +23,12 @@ import venv
 from pathlib import Path
 
 import numpy as np
+import torch
 from criteo_shaped import arrays, make
 
+from recsys_mtl.errors import EnvironmentFault
 from recsys_mtl.evaluate.metric import binary_metrics
+from recsys_mtl.train.device import check_precision
 
 _HERE = Path(__file__).parent
 _OURS = {
@@ -49,12 +52,14 @@ def main() -> None:
     contenders = dict(_OURS) if options.skip_rechub else _OURS | _PEERS
     if options.only:
         contenders = {n: contenders[n] for n in options.only}
+    contenders = _runnable(contenders)
     peer = "" if options.skip_rechub else str(_peer_python(options.cache))
     results: dict[str, list[dict]] = {name: [] for name in contenders}
     for _ in range(options.repeats):
         for name, (script, argument) in contenders.items():
             python = peer if name in _PEERS else sys.executable
             results[name].append(_run(python, script, folder, argument))
+            print(json.dumps({name: results[name][-1]}), file=sys.stderr, flush=True)
     print(json.dumps({"contender": "best possible", "auc": _best_auc(folder)}))
     speeds = {}
     for name, runs in results.items():
@@ -73,6 +78,16 @@ def main() -> None:
         if a in speeds and b in speeds
     }
     print(json.dumps({"ratios": ratios}))
+
+
+def _runnable(contenders: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Leave bf16 out where this machine would only emulate it."""
+    try:
+        check_precision("bf16", torch.device("cpu"))
+    except EnvironmentFault as fault:
+        print(f"without the bf16 contenders: {fault}", file=sys.stderr)
+        return {n: c for n, c in contenders.items() if c[1] != "bf16"}
+    return contenders
 
 
 def _options() -> argparse.Namespace:
