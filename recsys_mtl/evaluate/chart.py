@@ -1,21 +1,12 @@
-"""Small charts as inline SVG that follow the page's colours, in light and dark.
+"""The report's charts."""
 
-Same data, same bytes: no dates, no random ids.
-"""
-
-import html
-import io
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from matplotlib.ticker import (
     EngFormatter,
     FixedLocator,
@@ -27,6 +18,15 @@ from matplotlib.ticker import (
 )
 
 from recsys_mtl.evaluate.calibration import CalibrationTable
+from recsys_mtl.evaluate.canvas import (
+    FIRST,
+    FULL_WIDTH,
+    INK,
+    MUTED,
+    SECOND,
+    Chart,
+    draw_svg,
+)
 
 __all__ = [
     "Chart",
@@ -37,38 +37,9 @@ __all__ = [
     "line_chart",
 ]
 
-# Matplotlib draws in these stand-ins; the page gives each variable a value per theme.
-_INK, _MUTED, _GRID = "#000001", "#000002", "#000003"
-_FIRST, _SECOND = "#000004", "#000005"
-_VARIABLES = {
-    _INK: "var(--ink)",
-    _MUTED: "var(--muted)",
-    _GRID: "var(--grid)",
-    _FIRST: "var(--first)",
-    _SECOND: "var(--second)",
-}
-_SERIES = (_FIRST, _SECOND)
-
-_WIDTH, _HEIGHT, _FULL_WIDTH = 3.5, 2.5, 5.4  # inches
-_PIXELS_PER_POINT = 1.35  # never drawn larger, so that text keeps one size
+_SERIES = (FIRST, SECOND)
 _WIDE_RANGE = 30.0  # predictions that span more than this factor get log axes
 _NUM_HISTOGRAM_BINS = 50
-
-
-@final
-@dataclass(frozen=True)
-class Chart:
-    """One figure of the page.
-
-    Attributes:
-        title: What it shows.
-        note: How to read it.
-        svg: Trusted markup; all text in it is escaped.
-    """
-
-    title: str
-    note: str
-    svg: str
 
 
 @final
@@ -95,7 +66,7 @@ def line_chart(
 
     def draw(axes: Axes) -> None:
         if mark is not None:
-            axes.axvline(mark, color=_MUTED, lw=0.8, ls=(0, (2, 2)))
+            axes.axvline(mark, color=MUTED, lw=0.8, ls=(0, (2, 2)))
             axes.annotate(
                 "kept",
                 (mark, 1),
@@ -103,7 +74,7 @@ def line_chart(
                 xytext=(0, 2),
                 textcoords="offset points",
                 ha="center",
-                color=_MUTED,
+                color=MUTED,
                 fontsize=8,
             )
         for line, colour in zip(lines, _SERIES, strict=False):
@@ -117,7 +88,7 @@ def line_chart(
     ends = "; ".join(
         f"{line.name} from {line.y[0]:.4g} to {line.y[-1]:.4g}" for line in lines
     )
-    return Chart(title, note, _svg(draw, alt=f"{title} over steps: {ends}"))
+    return Chart(title, note, draw_svg(draw, alt=f"{title} over steps: {ends}"))
 
 
 def calibration_chart(title: str, table: CalibrationTable) -> Chart:
@@ -131,12 +102,12 @@ def calibration_chart(title: str, table: CalibrationTable) -> Chart:
         axes.set(xlim=(bottom, top), ylim=(bottom, top))
         if wide:
             _log_axes(axes, both=True)
-        axes.plot([bottom, top], [bottom, top], color=_MUTED, lw=0.8, ls=(0, (2, 2)))
+        axes.plot([bottom, top], [bottom, top], color=MUTED, lw=0.8, ls=(0, (2, 2)))
         axes.vlines(
             table.mean_prediction,
             np.maximum(table.label_low, bottom),
             np.maximum(table.label_high, bottom),
-            color=_FIRST,
+            color=FIRST,
             lw=1.2,
             alpha=0.55,
         )
@@ -144,7 +115,7 @@ def calibration_chart(title: str, table: CalibrationTable) -> Chart:
         axes.plot(
             table.mean_prediction[some],
             table.mean_label[some],
-            color=_FIRST,
+            color=FIRST,
             ls="",
             marker="o",
             ms=3.5,
@@ -161,7 +132,7 @@ def calibration_chart(title: str, table: CalibrationTable) -> Chart:
         f"{title}: in {int(inside.sum())} of {len(inside)} bins the interval of the "
         "actual mean holds the predicted mean"
     )
-    return Chart(title, note, _svg(draw, alt=alt, left=0.2, right=0.97))
+    return Chart(title, note, draw_svg(draw, alt=alt, left=0.2, right=0.97))
 
 
 def distribution_chart(
@@ -210,7 +181,7 @@ def distribution_chart(
 
     medians = "; ".join(f"{name} median {np.median(v):.3g}" for name, v in parts)
     note = "log(1 + x) axis" if log_counts else "log axis" if wide else ""
-    return Chart(title, note, _svg(draw, alt=f"{title}: {medians}", right=0.97))
+    return Chart(title, note, draw_svg(draw, alt=f"{title}: {medians}", right=0.97))
 
 
 def interval_chart(
@@ -227,12 +198,12 @@ def interval_chart(
     def draw(axes: Axes) -> None:
         value, low, high = np.array(points).T
         at = np.arange(len(points))[::-1]
-        axes.hlines(at, low, high, color=_FIRST, lw=1.6, alpha=0.55)
-        axes.plot(value, at, color=_FIRST, ls="", marker="o", ms=4.5)
+        axes.hlines(at, low, high, color=FIRST, lw=1.6, alpha=0.55)
+        axes.plot(value, at, color=FIRST, ls="", marker="o", ms=4.5)
         axes.set_yticks(at, names)
         axes.set_ylim(-0.6, len(points) - 0.4)
         axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", labelsize=9, labelcolor=_INK)
+        axes.tick_params(axis="y", labelsize=9, labelcolor=INK)
         axes.xaxis.set_major_locator(MaxNLocator(6))
 
     rows = "; ".join(
@@ -240,8 +211,8 @@ def interval_chart(
         for name, (value, low, high) in zip(names, points, strict=True)
     )
     height = 0.62 + 0.27 * len(points)
-    svg = _svg(
-        draw, alt=f"{title}: {rows}", width=_FULL_WIDTH, height=height, left=0.24
+    svg = draw_svg(
+        draw, alt=f"{title}: {rows}", width=FULL_WIDTH, height=height, left=0.24
     )
     return Chart(title, "points with 95 % intervals", svg)
 
@@ -302,67 +273,3 @@ def _label_ends(axes: Axes, lines: Sequence[Line]) -> None:
             fontsize=9,
             annotation_clip=False,
         )
-
-
-def _svg(
-    draw: Callable[[Axes], None],
-    *,
-    alt: str,
-    width: float = _WIDTH,
-    height: float = _HEIGHT,
-    left: float = 0.15,
-    right: float = 0.85,
-) -> str:
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": alt,
-        "text.parse_math": False,
-        "font.family": "DejaVu Sans",
-        "font.size": 9.0,
-        "axes.edgecolor": _GRID,
-        "axes.labelcolor": _MUTED,
-        "xtick.color": _GRID,
-        "ytick.color": _GRID,
-        "xtick.labelcolor": _MUTED,
-        "ytick.labelcolor": _MUTED,
-        "grid.color": _GRID,
-        "text.color": _INK,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.spines.left": False,
-        "axes.grid": True,
-        "axes.grid.axis": "y",
-        "axes.axisbelow": True,
-        "grid.linewidth": 0.6,
-        "ytick.major.size": 0.0,
-    }
-    with rc_context(style):
-        figure = Figure(figsize=(width, height))
-        FigureCanvasSVG(figure)
-        bottom, top = 0.48 / height, 1 - 0.2 / height
-        axes = figure.add_axes((left, bottom, right - left, top - bottom))
-        draw(axes)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return _for_page(buffer.getvalue(), alt)
-
-
-def _for_page(svg: str, alt: str) -> str:
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' id="[a-zA-Z0-9.]+_\d+"', "", svg)  # repeat from chart to chart
-    svg = re.sub(
-        r"<style.*?</style>", "", svg, flags=re.DOTALL
-    )  # meant for its own page
-    svg = svg.replace("font-family: 'DejaVu Sans'", "font-family: var(--font)")
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, variable)
-    size = re.search(r'<svg [^>]*?viewBox="([^"]+)"', svg)
-    assert size is not None
-    label = html.escape(alt, quote=True)
-    widest = float(size[1].split()[2]) * _PIXELS_PER_POINT
-    head = (
-        f'<svg viewBox="{size[1]}" style="max-width: {widest:.0f}px" role="img" '
-        f'aria-label="{label}">'
-    )
-    return re.sub(r"<svg [^>]*>", lambda _: head, svg, count=1).strip()
