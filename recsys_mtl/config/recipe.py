@@ -8,7 +8,12 @@ from recsys_mtl.config._base import Name, Spec
 from recsys_mtl.config.data import DataSpec
 from recsys_mtl.config.feature import FeatureSpec
 from recsys_mtl.config.model import ModelSpec
-from recsys_mtl.config.reference import feature_faults, task_faults, width_faults
+from recsys_mtl.config.reference import (
+    chain_faults,
+    feature_faults,
+    task_faults,
+    width_faults,
+)
 from recsys_mtl.config.score import ScoreSpec, SumScore
 from recsys_mtl.config.task import TaskSpec
 from recsys_mtl.config.train import TrainSpec
@@ -40,6 +45,7 @@ class Recipe(Spec):
         faults = [
             *feature_faults(self.data, self.features, self.tasks),
             *task_faults(self.data, self.tasks, self.train.early_stopping, self.score),
+            *chain_faults(self.model.chain, self.tasks),
             *width_faults(self.model.embedding.dim, self.train),
         ]
         if faults:

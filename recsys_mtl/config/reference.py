@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
+from recsys_mtl.config.chain import AITMSpec, ChainSpec, ESMMSpec, IndependentSpec
 from recsys_mtl.config.condition import Condition
 from recsys_mtl.config.data import DataSpec
 from recsys_mtl.config.feature import (
@@ -20,7 +21,14 @@ from recsys_mtl.config.score import ScoreSpec
 from recsys_mtl.config.task import TaskSpec
 from recsys_mtl.config.train import EarlyStopping, TrainSpec
 
-__all__ = ["METRICS", "feature_faults", "near", "task_faults", "width_faults"]
+__all__ = [
+    "METRICS",
+    "chain_faults",
+    "feature_faults",
+    "near",
+    "task_faults",
+    "width_faults",
+]
 
 _FUSED_WIDTH = 4
 """FBGEMM's fused kernels read rows in blocks of so many numbers."""
@@ -123,6 +131,57 @@ def width_faults(dim: int, train: TrainSpec) -> list[str]:
         f"train.embedding_optimizer {kind!r}, got {dim}; take {above}, or the "
         "optimizer 'adam'"
     ]
+
+
+def chain_faults(chain: ChainSpec, tasks: Sequence[TaskSpec]) -> list[str]:
+    """Find what is wrong between chain and tasks, each as ``path: sentence``."""
+    if isinstance(chain, IndependentSpec):
+        return []
+    by_name = {task.name: task for task in tasks}
+    binary = [task.name for task in tasks if task.kind == "binary"]
+    faults: list[str] = []
+    for k, name in enumerate(chain.steps):
+        where = f"model.chain.steps[{k}]"
+        task = by_name.get(name)
+        if name in chain.steps[:k]:
+            faults.append(f"{where}: {name!r} is a step already; name each task once")
+        elif task is None:
+            faults.append(
+                f"{where}: names {name!r}, which is no task{near(name, binary)}"
+            )
+        elif task.kind != "binary":
+            faults.append(
+                f"{where}: must be a binary task, for a step happens or does not; got "
+                f"{task.kind} task {name!r}{near(name, binary)}"
+            )
+        else:
+            before = by_name.get(chain.steps[k - 1]) if k else None
+            faults += _space_faults(where, chain, before, task)
+    return faults
+
+
+def _space_faults(
+    where: str, chain: ESMMSpec | AITMSpec, before: TaskSpec | None, task: TaskSpec
+) -> Iterable[str]:
+    if isinstance(chain, ESMMSpec):
+        if task.sample_space is not None:
+            yield (
+                f"{where}: step {task.name!r} must exist on all rows, for 'esmm' "
+                "learns its probability over the entire space; got a sample_space; "
+                "take it out of the task, with a label of 0 where the step before did "
+                "not happen"
+            )
+    elif (
+        before is not None
+        and chain.calibrator_weight > 0.0
+        and task.sample_space != before.sample_space
+    ):
+        yield (
+            f"{where}: step {task.name!r} must exist on the same rows as step "
+            f"{before.name!r}, for the calibrator holds it to be no likelier; got "
+            "another sample_space; take it out of the task, with a label of 0 where "
+            "the step before did not happen, or set model.chain.calibrator_weight to 0"
+        )
 
 
 def _metric_faults(

@@ -5,6 +5,7 @@ import typing
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from recsys_mtl.config.chain import ChainSpec
 from recsys_mtl.config.data import DataSpec, SplitSpec
 from recsys_mtl.config.feature import EncoderSpec, FeatureSpec, PoolingSpec
 from recsys_mtl.config.gating import GatingSpec
@@ -44,6 +45,9 @@ KINDS = [
     (GatingSpec, {"kind": "direct"}),
     (GatingSpec, {"kind": "shared_bottom", "hidden": [3]}),
     (GatingSpec, {"kind": "mmoe", "num_experts": 3}),
+    (ChainSpec, {"kind": "independent"}),
+    (ChainSpec, {"kind": "esmm", "steps": ["a", "b", "c"]}),
+    (ChainSpec, {"kind": "aitm", "steps": ["a", "b"], "calibrator_weight": 0.0}),
     (EmbeddingOptimizerSpec, {"kind": "rowwise_adagrad"}),
     (EmbeddingOptimizerSpec, {"kind": "adam", "l2": 0.1}),
     (ScheduleSpec, {"kind": "constant"}),

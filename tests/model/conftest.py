@@ -70,6 +70,7 @@ STATS = {
     "click": TaskStats(rows=100, positives=20, mean=0.2, log_mean=0.1, log_std=0.3),
     "watch": TaskStats(rows=90, positives=90, mean=30.0, log_mean=3.0, log_std=0.9),
     "amount": TaskStats(rows=80, positives=40, mean=12.0, log_mean=2.0, log_std=0.8),
+    "order": TaskStats(rows=100, positives=5, mean=0.05, log_mean=0.03, log_std=0.2),
 }
 
 

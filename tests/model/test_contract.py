@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from recsys_mtl.config.bottom import FlatSpec
+from recsys_mtl.config.chain import AITMSpec, ESMMSpec, IndependentSpec
 from recsys_mtl.config.gating import DirectSpec, MMoESpec, SharedBottomSpec
 from recsys_mtl.config.model import ModelSpec
 from recsys_mtl.config.task import BinaryTask, ValueTask
@@ -26,18 +27,30 @@ TASKS = [
         ValueTask(kind="value", name="amount", label="amount", loss="squared"),
     ),
 ]
+STEPS = ("click", "order")
+CHAINS = [ESMMSpec(kind="esmm", steps=STEPS), AITMSpec(kind="aitm", steps=STEPS)]
+CHAINED = (
+    BinaryTask(kind="binary", name="order", label="order"),
+    ValueTask(kind="value", name="watch", label="watch_s"),
+    BinaryTask(kind="binary", name="click", label="click"),
+)
 B = 32
 
 
 @pytest.fixture(
-    params=itertools.product(BOTTOMS, GATINGS, TOWERS, TASKS),
+    params=[
+        *itertools.product(BOTTOMS, GATINGS, TOWERS, [IndependentSpec()], TASKS),
+        *itertools.product(BOTTOMS[:1], GATINGS[-1:], TOWERS[:1], CHAINS, [CHAINED]),
+    ],
     ids=lambda parts: "-".join(
-        [*(part.kind for part in parts[:3]), f"{len(parts[2].hidden)}x{len(parts[3])}"]
+        [*(part.kind for part in parts[:4]), f"{len(parts[2].hidden)}x{len(parts[4])}"]
     ),
 )
 def network(request, network_of):
-    bottom, gating, tower, tasks = request.param
-    return network_of(bottom=bottom, gating=gating, tower=tower, tasks=tasks)
+    bottom, gating, tower, chain, tasks = request.param
+    return network_of(
+        bottom=bottom, gating=gating, tower=tower, chain=chain, tasks=tasks
+    )
 
 
 def labels(network):

@@ -1,17 +1,14 @@
 """Chain specs -> chains."""
 
-from recsys_mtl.config.chain import ChainSpec, IndependentSpec
-from recsys_mtl.model.chains import AbstractChain, Independent
+from typing import assert_never
+
+from recsys_mtl.config.chain import AITMSpec, ChainSpec, ESMMSpec, IndependentSpec
+from recsys_mtl.model.chains import AITM, ESMM, AbstractChain, Independent
 
 __all__ = ["build_chain"]
 
 
-def build_chain(
-    spec: ChainSpec,
-    *,
-    dim: int,  # noqa: ARG001
-    tasks: tuple[str, ...],  # noqa: ARG001
-) -> AbstractChain:
+def build_chain(spec: ChainSpec, *, dim: int, tasks: tuple[str, ...]) -> AbstractChain:
     """Build the chain that ``spec`` names.
 
     Args:
@@ -22,3 +19,14 @@ def build_chain(
     match spec:
         case IndependentSpec():
             return Independent()
+        case ESMMSpec(steps=steps):
+            return ESMM(tuple(map(tasks.index, steps)))
+        case AITMSpec(steps=steps, dropout=dropout, calibrator_weight=weight):
+            return AITM(
+                dim,
+                tuple(map(tasks.index, steps)),
+                dropout=dropout,
+                calibrator_weight=weight,
+            )
+        case _:
+            assert_never(spec)
