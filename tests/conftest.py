@@ -68,7 +68,7 @@ RECIPE = {
     "model": {
         "embedding": {"dim": 4, "init_std": 0.5},
         "gating": {"kind": "mmoe", "hidden": [8], "num_experts": 2},
-        "tower": {"hidden": [4]},
+        "tower": {"kind": "mlp", "hidden": [4]},
     },
     "score": {"kind": "sum", "weights": {"click": 1.0, "watch": 0.01}},
 }

@@ -3,6 +3,8 @@
 Heads follow the tasks.
 """
 
+from typing import Literal
+
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from recsys_mtl.config._base import Spec
@@ -19,6 +21,11 @@ class EmbeddingSpec(Spec):
 
     dim: PositiveInt = 16
     init_std: PositiveFloat = Field(0.01, description="normal start, mean 0")
+    numeric: Literal["raw", "linear"] = Field(
+        "raw",
+        description="raw: numbers stand beside the vectors; linear: each number scales "
+        "a vector of its own, which is one more field",
+    )
 
 
 class ModelSpec(Spec):

@@ -12,6 +12,7 @@ from recsys_mtl.config.reference import (
     chain_faults,
     feature_faults,
     task_faults,
+    tower_faults,
     width_faults,
 )
 from recsys_mtl.config.score import ScoreSpec, SumScore
@@ -46,6 +47,9 @@ class Recipe(Spec):
             *feature_faults(self.data, self.features, self.tasks),
             *task_faults(self.data, self.tasks, self.train.early_stopping, self.score),
             *chain_faults(self.model.chain, self.tasks),
+            *tower_faults(
+                self.model.tower, self.model.embedding.numeric, self.features
+            ),
             *width_faults(self.model.embedding.dim, self.train),
         ]
         if faults:

@@ -19,6 +19,7 @@ from recsys_mtl.config.feature import (
 )
 from recsys_mtl.config.score import ScoreSpec
 from recsys_mtl.config.task import TaskSpec
+from recsys_mtl.config.tower import FinalMLPSpec, TowerSpec, WideDeepSpec
 from recsys_mtl.config.train import EarlyStopping, TrainSpec
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "feature_faults",
     "near",
     "task_faults",
+    "tower_faults",
     "width_faults",
 ]
 
@@ -118,6 +120,48 @@ def task_faults(
         f"train.early_stopping.metric: {sentence}"
         for sentence in _metric_faults(data, tasks, stopping.metric)
     ]
+
+
+def tower_faults(
+    tower: TowerSpec, numeric: str, features: Sequence[FeatureSpec]
+) -> list[str]:
+    """Find what is wrong between a model and the columns it reads."""
+    numbers = [column for feature in features for column in _numbers(feature)]
+    ids = [
+        feature.name
+        for feature in features
+        if not isinstance(feature, NumericFeature | AggregateFeature | HistoryFeature)
+        and not getattr(feature, "history_only", False)
+    ]
+    named: dict[str, tuple[str, ...]] = {}
+    if isinstance(tower, FinalMLPSpec):
+        named["model.tower.first.context"] = tower.first.context
+        named["model.tower.second.context"] = tower.second.context
+    elif isinstance(tower, WideDeepSpec):
+        named["model.tower.wide"] = tower.wide
+    faults: list[str] = []
+    for where, columns in named.items():
+        for k, column in enumerate(columns):
+            if column not in (*ids, *numbers):
+                faults.append(
+                    f"{where}[{k}]: names {column!r}, which is no column of the scored "
+                    f"row{near(column, [*ids, *numbers])}"
+                )
+            elif column in columns[:k]:
+                faults.append(f"{where}[{k}]: {column!r} is named twice; take one out")
+    if numeric == "linear" and not numbers:
+        faults.append(
+            "model.embedding.numeric: has no effect, for no feature is a number; take "
+            "it out"
+        )
+    return faults
+
+
+def _numbers(feature: FeatureSpec) -> tuple[str, ...]:
+    """Encoded columns of numbers that a feature gives."""
+    if isinstance(feature, AggregateFeature):
+        return f"{feature.name}.count", f"{feature.name}.rate"
+    return (feature.name,) if isinstance(feature, NumericFeature) else ()
 
 
 def width_faults(dim: int, train: TrainSpec) -> list[str]:

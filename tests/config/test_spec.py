@@ -14,6 +14,7 @@ from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.config.score import ScoreSpec
 from recsys_mtl.config.source import EntitySource, InteractionSource
 from recsys_mtl.config.task import TaskSpec
+from recsys_mtl.config.tower import TowerSpec
 from recsys_mtl.config.train import EmbeddingOptimizerSpec, ScheduleSpec
 
 WHERE = {"column": "c", "equals": 1}
@@ -48,6 +49,10 @@ KINDS = [
     (ChainSpec, {"kind": "independent"}),
     (ChainSpec, {"kind": "esmm", "steps": ["a", "b", "c"]}),
     (ChainSpec, {"kind": "aitm", "steps": ["a", "b"], "calibrator_weight": 0.0}),
+    (TowerSpec, {"kind": "mlp", "batch_norm": True}),
+    (TowerSpec, {"kind": "final_mlp", "first": {"context": ["x"]}, "num_heads": 5}),
+    (TowerSpec, {"kind": "dcn_v2", "structure": "stacked"}),
+    (TowerSpec, {"kind": "wide_deep", "wide": ["x", "y"]}),
     (EmbeddingOptimizerSpec, {"kind": "rowwise_adagrad"}),
     (EmbeddingOptimizerSpec, {"kind": "adam", "l2": 0.1}),
     (ScheduleSpec, {"kind": "constant"}),
@@ -96,7 +101,7 @@ def specs_below(annotation, found):
 def test_no_kind_is_forgotten_in_this_file():
     tested = {type(TypeAdapter(union).validate_python(raw)) for union, raw in KINDS}
     with_kinds = {s for s in specs_below(Recipe, set()) if "kind" in s.model_fields}
-    alone = {"FlatSpec", "IndependentSpec", "MLPTowerSpec", "SimulatedEntities"}
+    alone = {"FlatSpec", "IndependentSpec", "SimulatedEntities"}
     assert {s.__name__ for s in with_kinds - tested} <= alone
 
 

@@ -59,7 +59,7 @@ RECIPE = {
     "model": {
         "embedding": {"dim": 4},
         "gating": {"kind": "mmoe", "hidden": [8], "num_experts": 2},
-        "tower": {"hidden": [4]},
+        "tower": {"kind": "mlp", "hidden": [4]},
     },
     "train": {"epochs": 1, "batch_size": 512},
 }

@@ -67,7 +67,7 @@ def made(tmp_path_factory) -> Made:
             "model": {
                 "embedding": {"dim": 4, "init_std": 1.0},
                 "gating": {"kind": "mmoe", "hidden": [8], "num_experts": 2},
-                "tower": {"hidden": [4]},
+                "tower": {"kind": "mlp", "hidden": [4]},
             },
         }
     )

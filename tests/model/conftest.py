@@ -153,9 +153,11 @@ def batches():
 def network_of():
     """Function that builds a small network, each stage as asked."""
 
-    def build(*, dim=4, init_std=1.0, tasks=TASKS, device="cpu", **stages):
+    def build(
+        *, dim=4, init_std=1.0, numeric="raw", tasks=TASKS, device="cpu", **stages
+    ):
         torch.manual_seed(0)
-        embedding = EmbeddingSpec(dim=dim, init_std=init_std)
+        embedding = EmbeddingSpec(dim=dim, init_std=init_std, numeric=numeric)
         spec = ModelSpec(embedding=embedding, **stages)
         return build_network(
             spec, FEATURES, SCHEMA, tasks, STATS, device=torch.device(device)

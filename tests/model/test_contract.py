@@ -10,7 +10,13 @@ from recsys_mtl.config.chain import AITMSpec, ESMMSpec, IndependentSpec
 from recsys_mtl.config.gating import DirectSpec, MMoESpec, SharedBottomSpec
 from recsys_mtl.config.model import ModelSpec
 from recsys_mtl.config.task import BinaryTask, ValueTask
-from recsys_mtl.config.tower import MLPTowerSpec
+from recsys_mtl.config.tower import (
+    DCNV2Spec,
+    FinalMLPSpec,
+    MLPTowerSpec,
+    StreamSpec,
+    WideDeepSpec,
+)
 
 BOTTOMS = [FlatSpec()]
 GATINGS = [
@@ -18,7 +24,20 @@ GATINGS = [
     SharedBottomSpec(hidden=(8,)),
     MMoESpec(hidden=(8, 6), num_experts=3),
 ]
-TOWERS = [MLPTowerSpec(hidden=(5,)), MLPTowerSpec(hidden=(6, 5))]
+TOWERS = [
+    MLPTowerSpec(hidden=(5,)),
+    MLPTowerSpec(hidden=(6, 5), batch_norm=True),
+    FinalMLPSpec(
+        kind="final_mlp",
+        first=StreamSpec(hidden=(6, 4), context=("user", "item", "age")),
+        second=StreamSpec(hidden=(8,)),
+        gate_hidden=(30,),
+        context_init_std=1.0,
+        num_heads=2,
+    ),
+    DCNV2Spec(kind="dcn_v2", num_layers=1, hidden=(5,)),
+    WideDeepSpec(kind="wide_deep", hidden=(5,), batch_norm=True),
+]
 TASKS = [
     (BinaryTask(kind="binary", name="click", label="click"),),
     (
@@ -43,7 +62,10 @@ B = 32
         *itertools.product(BOTTOMS[:1], GATINGS[-1:], TOWERS[:1], CHAINS, [CHAINED]),
     ],
     ids=lambda parts: "-".join(
-        [*(part.kind for part in parts[:4]), f"{len(parts[2].hidden)}x{len(parts[4])}"]
+        [
+            *(part.kind for part in parts[:4]),
+            f"{TOWERS.index(parts[2])}x{len(parts[4])}",
+        ]
     ),
 )
 def network(request, network_of):
@@ -82,10 +104,11 @@ def test_extreme_numbers_stay_finite(network, batches):
 @torch.no_grad()
 def test_export_equals_eager_at_another_batch_size(network, batches):
     rows = torch.export.Dim("rows", min=1)
+    contexts = tuple({0: rows} for _ in network.embedding.contexts)
     program = torch.export.export(
         network.trunk.eval(),
         tuple(network.embedding(batches(B))[:4]),
-        dynamic_shapes=({0: rows}, {0: rows}, (), ()),
+        dynamic_shapes=({0: rows}, {0: rows}, (), contexts),
     )
     for num_rows in (1, 7):
         embedded = network.embedding(batches(num_rows, seed=1))[:4]
@@ -95,7 +118,7 @@ def test_export_equals_eager_at_another_batch_size(network, batches):
 
 
 @pytest.mark.parametrize("gating", GATINGS, ids=lambda spec: spec.kind)
-@pytest.mark.parametrize("tower", TOWERS, ids=lambda spec: len(spec.hidden))
+@pytest.mark.parametrize("tower", TOWERS, ids=lambda spec: spec.kind)
 def test_specs_round_trip_to_the_same_network(gating, tower, network_of, batches):
     spec = ModelSpec(gating=gating, tower=tower)
     again = ModelSpec.model_validate_json(spec.model_dump_json())

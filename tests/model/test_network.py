@@ -65,8 +65,7 @@ def test_permuting_tasks_permutes_outputs(network, network_of, batches, tasks):
     with torch.no_grad():
         for parameter in (
             trunk.gating.gates_TED,
-            *trunk.tower.weights,
-            *trunk.tower.biases,
+            *trunk.tower.mlp.parameters(),
         ):
             parameter.copy_(parameter[order])
         last = list(trunk.tower.logits)

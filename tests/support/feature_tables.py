@@ -121,7 +121,7 @@ def recipe(*, dropout: float = 0.1, **train: object) -> Recipe:
                 "embedding": {"dim": 8},
                 "bottom": {"kind": "flat", "dropout": dropout},
                 "gating": {"kind": "mmoe", "hidden": [16], "num_experts": 2},
-                "tower": {"hidden": [8]},
+                "tower": {"kind": "mlp", "hidden": [8]},
             },
             "train": defaults | train,
         }

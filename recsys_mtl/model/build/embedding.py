@@ -1,6 +1,6 @@
 """Feature specs and fitted sizes -> embedding tables and poolings."""
 
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import torch
 
@@ -20,10 +20,28 @@ from recsys_mtl.features.schema import (
     HistoryField,
     IdField,
 )
-from recsys_mtl.model.embeddings import BatchEmbedding, HistoryEmbedding, Table
+from recsys_mtl.model.embeddings import (
+    BatchEmbedding,
+    ContextEmbedding,
+    HistoryEmbedding,
+    LinearNumbers,
+    Table,
+)
 from recsys_mtl.model.embeddings import pooling as poolings
 
-__all__ = ["build_embedding", "build_pooling"]
+__all__ = ["ContextColumns", "build_embedding", "build_pooling"]
+
+
+class ContextColumns(NamedTuple):
+    """What a tower reads through tables of its own.
+
+    Attributes:
+        columns: Encoded columns: ids or numbers.
+        dim: Width of each one's vector.
+    """
+
+    columns: tuple[str, ...]
+    dim: int
 
 
 def build_embedding(
@@ -32,6 +50,7 @@ def build_embedding(
     schema: FeatureSchema,
     *,
     device: torch.device,
+    contexts: tuple[ContextColumns, ...] = (),
 ) -> BatchEmbedding:
     """Lay out one table a field, shared by the histories whose events have it."""
     shared = schema.sequence_tables
@@ -66,6 +85,15 @@ def build_embedding(
         ],
         init_std=spec.init_std,
         device=device,
+        numbers=(
+            LinearNumbers(len(schema.dense), dim=spec.dim)
+            if spec.numeric == "linear" and schema.dense
+            else None
+        ),
+        contexts=[
+            _context(f"context{number}", context, schema, spec.init_std, device)
+            for number, context in enumerate(contexts, start=1)
+        ],
     )
 
 
@@ -86,6 +114,32 @@ def build_pooling(
             )
         case _:
             assert_never(spec)
+
+
+def _context(
+    name: str,
+    context: ContextColumns,
+    schema: FeatureSchema,
+    init_std: float,
+    device: torch.device,
+) -> ContextEmbedding:
+    # Names of their own, so that they do not start like the tables of the fields.
+    tables = {
+        field.name: Table(f"{name}_{field.name}", field.size, (field.name,))
+        for field in schema.ids
+        if field.name in context.columns
+    }
+    shared = schema.sequence_tables
+    return ContextEmbedding(
+        context.dim,
+        pooled=[table for column, table in tables.items() if column not in shared],
+        sequence=[table for column, table in tables.items() if column in shared],
+        numbers=tuple(
+            place for place, c in enumerate(schema.dense) if c in context.columns
+        ),
+        init_std=init_std,
+        device=device,
+    )
 
 
 def _readers(field: IdField, schema: FeatureSchema) -> tuple[str, ...]:

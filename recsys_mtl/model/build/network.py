@@ -14,7 +14,7 @@ from recsys_mtl.model.build.chain import build_chain
 from recsys_mtl.model.build.embedding import build_embedding
 from recsys_mtl.model.build.gating import build_gating
 from recsys_mtl.model.build.head import build_head
-from recsys_mtl.model.build.tower import build_tower
+from recsys_mtl.model.build.tower import build_tower, tower_contexts
 from recsys_mtl.model.network import Network, Trunk
 
 __all__ = ["build_network"]
@@ -43,21 +43,29 @@ def build_network(
     Raises:
         ConfigError: An attention has nothing to compare events with.
     """
-    embedding = build_embedding(model.embedding, features, schema, device=device)
+    task_heads = tuple(build_head(task, stats[task.name]) for task in tasks)
+    num_logits = tuple(head.num_logits for head in task_heads)
+    dim = model.embedding.dim
+    embedding = build_embedding(
+        model.embedding,
+        features,
+        schema,
+        device=device,
+        contexts=tower_contexts(
+            model.tower, schema, num_logits=num_logits, context_dim=dim
+        ),
+    )
     bottom = build_bottom(
         model.bottom,
         num_fields=embedding.num_fields,
-        dim=model.embedding.dim,
-        num_dense=len(schema.dense),
+        dim=dim,
+        num_dense=0 if embedding.numbers is not None else len(schema.dense),
     )
     names = tuple(task.name for task in tasks)
     gating = build_gating(model.gating, dim=bottom.out_dim, tasks=names)
     chain = build_chain(model.chain, dim=gating.out_dim, tasks=names)
-    task_heads = tuple(build_head(task, stats[task.name]) for task in tasks)
     tower = build_tower(
-        model.tower,
-        dim=gating.out_dim,
-        num_logits=tuple(head.num_logits for head in task_heads),
+        model.tower, dim=gating.out_dim, num_logits=num_logits, context_dim=dim
     )
     tower.start_at(chain.start([head.initial_logits for head in task_heads]))
     return Network(embedding, Trunk(bottom, gating, chain, tower), task_heads)

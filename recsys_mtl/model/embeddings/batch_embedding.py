@@ -1,16 +1,18 @@
 """A batch's ids become one vector a field."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeVar, final
+from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchrec import JaggedTensor, KeyedTensor
-from torchrec.distributed.types import LazyAwaitable
+from torchrec import JaggedTensor
 
 from recsys_mtl.data.batch import Batch
+from recsys_mtl.model.embeddings.context import ContextEmbedding
 from recsys_mtl.model.embeddings.history import EventSequence, HistoryEmbedding
+from recsys_mtl.model.embeddings.lookup import arrived, single_events, stacked
+from recsys_mtl.model.embeddings.number import LinearNumbers
 from recsys_mtl.model.embeddings.table import (
     Table,
     pooled_collection,
@@ -19,16 +21,14 @@ from recsys_mtl.model.embeddings.table import (
 
 __all__ = ["BatchEmbedding", "Embedded"]
 
-_LookedUp = TypeVar("_LookedUp")
-
 
 class Embedded(NamedTuple):
     """What the rest of the network reads.
 
     Attributes:
         fields_BFD: One vector a field: pooled columns, then candidates, then the
-            fields of each history.
-        dense_BM: Numbers, as in the batch.
+            fields of each history, then numbers that are fields.
+        dense_BM: Numbers, as in the batch; none if they are fields.
         sequences: Events of each history, if the bottom pools them itself; such
             histories have no fields.
         contexts: Vectors from tables of the tower's own, if it has such.
@@ -62,10 +62,13 @@ class BatchEmbedding(nn.Module):
         init_std: Standard deviation of the normal start.
         device: Where tables lie: ``meta`` for ``DistributedModelParallel``, which
             makes them, and the CPU otherwise.
+        numbers: Makes numbers fields, if they are to be.
+        contexts: Tables of the tower's own.
 
     Shape:
         - batch: B rows
-        - return: ``fields_BFD`` of ``(batch, num_fields, dim)`` and the dense numbers
+        - return: ``fields_BFD`` of ``(batch, num_fields, dim)``, the dense numbers, and
+          contexts
     """
 
     def __init__(
@@ -78,11 +81,15 @@ class BatchEmbedding(nn.Module):
         histories: Sequence[HistoryEmbedding],
         init_std: float,
         device: torch.device,
+        numbers: LinearNumbers | None = None,
+        contexts: Sequence[ContextEmbedding] = (),
     ) -> None:
         super().__init__()
         self.dim = dim
         self.candidates = candidates
         self.histories = nn.ModuleList(histories)
+        self.numbers = numbers
+        self.contexts = nn.ModuleList(contexts)
         self.pooled_columns = [column for table in pooled for column in table.columns]
         self.pooled = (
             pooled_collection(pooled, dim=dim, init_std=init_std, device=device)
@@ -96,31 +103,37 @@ class BatchEmbedding(nn.Module):
         )
         events = sum(len(history.columns) for history in histories)
         self.num_fields = len(self.pooled_columns) + len(candidates) + events
+        if numbers is not None:
+            self.num_fields += len(numbers.weight_MD)
 
     def forward(self, batch: Batch) -> Embedded:
-        # Both lookups start before either is waited for.
+        # All lookups start before any is waited for.
         pooled = None if self.pooled is None else self.pooled(batch.pooled)
+        contexts = [c for c in self.contexts if isinstance(c, ContextEmbedding)]
+        promises = [context.look_up(batch) for context in contexts]
         blocks: list[Tensor] = []
         if self.sequence is not None:
             vectors = self.sequence(batch.sequence)
-            blocks = self._sequences(_arrived(vectors), batch.num_rows)
+            blocks = self._sequences(arrived(vectors), batch.num_rows)
         if pooled is not None:
-            blocks.insert(0, self._in_order(_arrived(pooled)))
+            blocks.insert(0, stacked(arrived(pooled), self.pooled_columns, self.dim))
+        dense_BM = batch.dense_BM
+        if self.numbers is not None:
+            blocks.append(self.numbers(dense_BM))
+            dense_BM = dense_BM[:, :0]
         if not blocks:
-            blocks = [batch.dense_BM.new_empty(batch.num_rows, 0, self.dim)]
+            blocks = [dense_BM.new_empty(batch.num_rows, 0, self.dim)]
         fields_BFD = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
-        none = fields_BFD.new_zeros(())
-        return Embedded(fields_BFD, batch.dense_BM, (), (), none)
-
-    def _in_order(self, pooled: KeyedTensor) -> Float[Tensor, "batch fields dim"]:
-        fields_BFD: Tensor = pooled.values().view(
-            -1, len(self.pooled_columns), self.dim
+        return Embedded(
+            fields_BFD,
+            dense_BM,
+            (),
+            tuple(
+                context(promise, batch)
+                for context, promise in zip(contexts, promises, strict=True)
+            ),
+            fields_BFD.new_zeros(()),
         )
-        keys = pooled.keys()
-        if keys != self.pooled_columns:  # a sharding plan groups tables its own way
-            order = [keys.index(column) for column in self.pooled_columns]
-            return fields_BFD[:, order]
-        return fields_BFD
 
     def _sequences(
         self, vectors: Mapping[str, JaggedTensor], num_rows: int
@@ -130,16 +143,6 @@ class BatchEmbedding(nn.Module):
             assert isinstance(history, HistoryEmbedding)
             blocks.append(history(history.events(vectors)))
         if self.candidates:
-            candidates = [vectors[column].values() for column in self.candidates]
-            for column, vector_BD in zip(self.candidates, candidates, strict=True):
-                assert vector_BD.shape[0] == num_rows, f"{column}: not one id a row"
-            blocks.insert(0, torch.stack(candidates, dim=1))
+            candidates_BFD = single_events(vectors, self.candidates, num_rows)
+            blocks.insert(0, candidates_BFD)
         return blocks
-
-
-def _arrived(looked_up: _LookedUp | LazyAwaitable[_LookedUp]) -> _LookedUp:
-    """Wait for what a sharded collection promised; an unsharded one has it at once."""
-    if isinstance(looked_up, LazyAwaitable):
-        arrived: _LookedUp = looked_up.wait()
-        return arrived
-    return looked_up

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import final
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recsys_mtl.model.task_mlp import TaskMLP
 from recsys_mtl.model.towers._base import AbstractTower
 
 __all__ = ["MLPTower"]
@@ -25,6 +25,7 @@ class MLPTower(AbstractTower):
         hidden: Widths of the layers before the logits, in order; at least one.
         num_logits: Logits of each task.
         dropout: Probability to drop a hidden unit while training.
+        batch_norm: Whether each hidden layer is standardised before its ReLU.
 
     Shape:
         - h_BTH: ``(batch, tasks, dim)``
@@ -43,17 +44,16 @@ class MLPTower(AbstractTower):
         *,
         num_logits: tuple[int, ...],
         dropout: float = 0.0,
+        batch_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.dropout = dropout
-        self.weights = nn.ParameterList()
-        self.biases = nn.ParameterList()
-        for fan_in, fan_out in zip((dim, *hidden), hidden, strict=False):
-            weight_THG = torch.empty(len(num_logits), fan_out, fan_in)
-            for weight_HG in weight_THG:
-                nn.init.xavier_uniform_(weight_HG)
-            self.weights.append(nn.Parameter(weight_THG))
-            self.biases.append(nn.Parameter(torch.zeros(len(num_logits), fan_out)))
+        self.mlp = TaskMLP(
+            dim,
+            hidden,
+            num_tasks=len(num_logits),
+            dropout=dropout,
+            batch_norm=batch_norm,
+        )
         self.logits = nn.ModuleList(nn.Linear(hidden[-1], c) for c in num_logits)
 
     def start_at(self, logits: Sequence[Sequence[float]]) -> None:
@@ -67,9 +67,6 @@ class MLPTower(AbstractTower):
         h_BTH: Float[Tensor, "batch tasks hidden"],
         contexts: tuple[Float[Tensor, "batch _ _"], ...] = (),  # noqa: ARG002
     ) -> tuple[Float[Tensor, "batch _"], ...]:
-        h_TBH = h_BTH.transpose(0, 1)
-        for weight_THG, bias_TH in zip(self.weights, self.biases, strict=True):
-            h_TBH = torch.baddbmm(bias_TH[:, None], h_TBH, weight_THG.transpose(1, 2))
-            h_TBH = F.dropout(F.relu_(h_TBH), self.dropout, self.training)
+        h_TBH = self.mlp(h_BTH.transpose(0, 1))
         last = zip(self.logits, h_TBH.unbind(), strict=True)
         return tuple(layer(h_BH) for layer, h_BH in last)

@@ -3,9 +3,12 @@
 import pytest
 import torch
 import torch.distributed as dist
+from torchrec import EmbeddingBagCollection, EmbeddingCollection
 from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.optim import RowWiseAdagrad
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
+
+from recsys_mtl.config.tower import WideDeepSpec
 
 # TorchRec shards through interfaces of torch that warn of their age.
 pytestmark = [
@@ -23,11 +26,17 @@ def group():
     dist.destroy_process_group()
 
 
+TOWER = WideDeepSpec(kind="wide_deep", hidden=(5,))
+
+
 @pytest.fixture
 def sharded(group, network_of):
-    network = network_of(device="meta")
-    for tables in (network.embedding.pooled, network.embedding.sequence):
-        apply_optimizer_in_backward(RowWiseAdagrad, tables.parameters(), {"lr": 0.1})
+    network = network_of(tower=TOWER, device="meta")
+    for module in network.embedding.modules():
+        if isinstance(module, EmbeddingBagCollection | EmbeddingCollection):
+            apply_optimizer_in_backward(
+                RowWiseAdagrad, module.parameters(), {"lr": 0.1}
+            )
     return DistributedModelParallel(network, device=torch.device("cpu"))
 
 
@@ -44,7 +53,7 @@ def whole(state):
 def test_state_of_a_sharded_network_loads_into_a_plain_one(
     sharded, network_of, batches
 ):
-    plain = network_of(init_std=0.1)
+    plain = network_of(tower=TOWER, init_std=0.1)
     plain.load_state_dict(whole(sharded.state_dict()))
     batch = batches(B)
     for one, other in zip(sharded(batch).logits, plain(batch).logits, strict=True):
@@ -52,13 +61,16 @@ def test_state_of_a_sharded_network_loads_into_a_plain_one(
 
 
 def test_a_step_moves_the_rows_that_were_read_and_no_others(sharded, batches):
-    name = "embedding.sequence.embeddings.id_item.weight"
-    before_VD = whole(sharded.state_dict())[name].clone()
+    fields = "embedding.sequence.embeddings.id_item.weight"
+    wide = "embedding.contexts.0.sequence.embeddings.context1_item.weight"
+    before = {
+        name: whole(sharded.state_dict())[name].clone() for name in (fields, wide)
+    }
     batch = batches(B)
     loss_T, _ = sharded.module.loss_T(sharded(batch).logits, batch.label_BT)
     loss_T.sum().backward()
-    after_VD = whole(sharded.state_dict())[name]
     columns = batch.sequence.to_dict()
-    read = torch.cat([columns[c].values() for c in columns if "item" in c]).unique()
-    moved = (after_VD != before_VD).any(1).nonzero()[:, 0]
-    assert moved.tolist() == read.tolist()
+    read = [columns[c].values() for c in columns if "item" in c]
+    for name, ids in ((fields, torch.cat(read)), (wide, columns["item"].values())):
+        moved = (whole(sharded.state_dict())[name] != before[name]).any(1).nonzero()
+        assert moved[:, 0].tolist() == ids.unique().tolist()

@@ -17,8 +17,8 @@ def test_each_task_is_an_mlp_of_its_own(tower):
     h_BTH = torch.randn(B, T, D)
     for t, logits_BC in enumerate(tower(h_BTH)):
         h = h_BTH[:, t]
-        for weight_THG, bias_TH in zip(tower.weights, tower.biases, strict=True):
-            h = (h @ weight_THG[t].T + bias_TH[t]).relu()
+        for layer in tower.mlp.layers:
+            h = (h @ layer.weight_THG[t].T + layer.bias_TH[t]).relu()
         last = tower.logits[t]
         torch.testing.assert_close(logits_BC, h @ last.weight.T + last.bias)
 
@@ -38,6 +38,14 @@ def test_starts_where_it_is_told(tower):
     tower.start_at(start)
     for logits_BC, expected in zip(tower(torch.zeros(B, T, D)), start, strict=True):
         torch.testing.assert_close(logits_BC, torch.tensor(expected).expand(B, -1))
+
+
+def test_batch_normalisation_undoes_the_scale_of_the_input():
+    tower = MLPTower(D, (7,), num_logits=(1,), batch_norm=True)
+    h_BTH = torch.randn(B, 1, D)
+    torch.testing.assert_close(
+        tower(h_BTH)[0], tower(100 * h_BTH)[0], rtol=1e-3, atol=1e-3
+    )
 
 
 def test_dropout_acts_in_training_only():
