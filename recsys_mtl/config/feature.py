@@ -4,12 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from recsys_mtl.config._base import Name, Rate, Spec, Widths
+from recsys_mtl.config._base import Fraction, Name, Rate, Spec, Widths
 from recsys_mtl.config.condition import Condition
 
 __all__ = [
     "AggregateFeature",
     "AttentionPooling",
+    "Bert4RecPooling",
     "CategoricalFeature",
     "CrossFeature",
     "EncoderSpec",
@@ -17,6 +18,7 @@ __all__ = [
     "HashEncoder",
     "HistoryFeature",
     "ListFeature",
+    "MaskedLoss",
     "MeanPooling",
     "NumericFeature",
     "PoolingSpec",
@@ -131,7 +133,35 @@ class AttentionPooling(Spec):
     dropout: Rate = 0.0
 
 
-PoolingSpec = Annotated[MeanPooling | AttentionPooling, Field(discriminator="kind")]
+class MaskedLoss(Spec):
+    """Some events are hidden while training, and their ids guessed from the others."""
+
+    weight: PositiveFloat = Field(0.1, description="factor of the mean loss of a guess")
+    share: Fraction = Field(0.2, description="probability of an event to be hidden")
+
+
+class Bert4RecPooling(Spec):
+    """BERT4Rec: events read one another, then become one."""
+
+    kind: Literal["bert4rec"]
+    num_layers: PositiveInt = 2
+    num_heads: PositiveInt = Field(
+        2, description="divides the width of an event, model.embedding.dim a field"
+    )
+    dropout: Rate = 0.1
+    pool: Literal["mean", "last", "target"] = Field(
+        "mean",
+        description="mean of the events; the newest alone; target: events weigh by how "
+        "they compare with the candidate",
+    )
+    masked_loss: MaskedLoss | None = Field(
+        None, description="a loss besides those of the tasks; none if left out"
+    )
+
+
+PoolingSpec = Annotated[
+    MeanPooling | AttentionPooling | Bert4RecPooling, Field(discriminator="kind")
+]
 
 
 class HistoryFeature(Spec):

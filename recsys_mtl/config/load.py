@@ -148,7 +148,10 @@ def _without_inventions(fault: Fault) -> Fault:
 def _mend(data: dict[str, Any], fault: Fault, guessed: list[Key]) -> bool:
     holder: Any = data
     for part in fault.key[:-1]:
-        holder = holder[part]
+        try:
+            holder = holder[part]
+        except (KeyError, IndexError, TypeError):
+            return False  # what held it was mended, and so replaced
     if not fault.key or not isinstance(holder, dict | list):
         return False
     last: Any = fault.key[-1]

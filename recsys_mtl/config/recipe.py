@@ -11,6 +11,7 @@ from recsys_mtl.config.model import ModelSpec
 from recsys_mtl.config.reference import (
     chain_faults,
     feature_faults,
+    pooling_faults,
     task_faults,
     tower_faults,
     width_faults,
@@ -46,6 +47,7 @@ class Recipe(Spec):
         faults = [
             *feature_faults(self.data, self.features, self.tasks),
             *task_faults(self.data, self.tasks, self.train.early_stopping, self.score),
+            *pooling_faults(self.model.embedding.dim, self.features),
             *chain_faults(self.model.chain, self.tasks),
             *tower_faults(
                 self.model.tower, self.model.embedding.numeric, self.features

@@ -8,6 +8,7 @@ from recsys_mtl.config.condition import Condition
 from recsys_mtl.config.data import DataSpec
 from recsys_mtl.config.feature import (
     AggregateFeature,
+    Bert4RecPooling,
     CategoricalFeature,
     CrossFeature,
     FeatureSpec,
@@ -27,6 +28,7 @@ __all__ = [
     "chain_faults",
     "feature_faults",
     "near",
+    "pooling_faults",
     "task_faults",
     "tower_faults",
     "width_faults",
@@ -175,6 +177,23 @@ def width_faults(dim: int, train: TrainSpec) -> list[str]:
         f"train.embedding_optimizer {kind!r}, got {dim}; take {above}, or the "
         "optimizer 'adam'"
     ]
+
+
+def pooling_faults(dim: int, features: Sequence[FeatureSpec]) -> list[str]:
+    """Find histories whose events do not fit their pooling."""
+    faults: list[str] = []
+    for i, feature in enumerate(features):
+        if isinstance(feature, HistoryFeature) and isinstance(
+            feature.pooling, Bert4RecPooling
+        ):
+            count = len(feature.fields) + feature.gaps
+            if count * dim % feature.pooling.num_heads:
+                faults.append(
+                    f"features[{i}].pooling.num_heads: must divide the width of an "
+                    f"event, {count} vectors of model.embedding.dim {dim}, "
+                    f"{count * dim} in all; got {feature.pooling.num_heads}"
+                )
+    return faults
 
 
 def chain_faults(chain: ChainSpec, tasks: Sequence[TaskSpec]) -> list[str]:

@@ -77,6 +77,7 @@ BAD = [
     ("kind: hash, buckets", "kind: vocabulary, buckets", "8: features[0].encoder.buckets: is no option here; allowed: kind, min_count, max_size"),
     ("kind: numeric", "kind: numerical", "9: features[1].kind: is no known kind: got 'numerical'; did you mean 'numeric'? Allowed: categorical, numeric, quantile, list, time_part, cross, history, aggregate"),
     ("{kind: numeric, name: price}", "price", "9: features[1]: must be a mapping, got 'price'"),
+    ("length: 20}", "length: 20, pooling: {kind: bert4rec, num_heads: 3}}", "10: features[2].pooling.num_heads: must divide the width of an event, 2 vectors of model.embedding.dim 16, 32 in all; got 3"),
     ("{kind: numeric, name: price}", "{kind: numeric, name: item}", "9: features[1].name: 'item' is taken by features[0]; names must differ"),
     ("{kind: numeric, name: price}", "{kind: numeric, name: watch_s}", "9: features[1]: feature 'watch_s' reads 'watch_s', which is the label of task 'watch'; take it out, or read it in histories alone (history_only: true)"),
     ("{kind: numeric, name: price}", "{kind: categorical, name: dwell, history_only: true}", "9: features[1].history_only: has no effect, for no history reads 'dwell'; name it in the fields of a history, or take it out"),

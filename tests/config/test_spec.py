@@ -41,6 +41,7 @@ KINDS = [
     (FeatureSpec, {"kind": "aggregate", "name": "x", "by": "user", "rate_of": WHERE}),
     (PoolingSpec, {"kind": "mean"}),
     (PoolingSpec, {"kind": "din", "hidden": [4, 2]}),
+    (PoolingSpec, {"kind": "bert4rec", "pool": "last", "masked_loss": {"weight": 1.0}}),
     (TaskSpec, {"kind": "binary", "name": "x", "label": WHERE, "sample_space": WHERE}),
     (TaskSpec, {"kind": "value", "name": "x", "label": "y", "loss": "squared"}),
     (GatingSpec, {"kind": "direct"}),

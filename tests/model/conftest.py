@@ -151,16 +151,32 @@ def batches():
 
 @pytest.fixture
 def network_of():
-    """Function that builds a small network, each stage as asked."""
+    """Function that builds a small network, each stage as asked.
+
+    ``pooling`` is that of the history ``clicks``.
+    """
 
     def build(
-        *, dim=4, init_std=1.0, numeric="raw", tasks=TASKS, device="cpu", **stages
+        *,
+        dim=4,
+        init_std=1.0,
+        numeric="raw",
+        tasks=TASKS,
+        pooling=None,
+        device="cpu",
+        **stages,
     ):
         torch.manual_seed(0)
         embedding = EmbeddingSpec(dim=dim, init_std=init_std, numeric=numeric)
         spec = ModelSpec(embedding=embedding, **stages)
+        features = FEATURES
+        if pooling is not None:
+            features = tuple(
+                f.model_copy(update={"pooling": pooling}) if f.name == "clicks" else f
+                for f in FEATURES
+            )
         return build_network(
-            spec, FEATURES, SCHEMA, tasks, STATS, device=torch.device(device)
+            spec, features, SCHEMA, tasks, STATS, device=torch.device(device)
         )
 
     return build

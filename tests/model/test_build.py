@@ -5,6 +5,7 @@ from torch import nn
 from recsys_mtl.config.bottom import FlatSpec
 from recsys_mtl.config.feature import (
     AttentionPooling,
+    Bert4RecPooling,
     CategoricalFeature,
     HistoryFeature,
 )
@@ -76,7 +77,12 @@ def test_dropout_of_each_stage_has_an_effect(stage, network_of, batches):
     assert network(batch).logits[0].equal(network(batch).logits[0])
 
 
-def test_attention_without_anything_to_compare_names_the_history():
+@pytest.mark.parametrize(
+    "pooling",
+    [AttentionPooling(kind="din"), Bert4RecPooling(kind="bert4rec", pool="target")],
+    ids=lambda spec: spec.kind,
+)
+def test_attention_without_anything_to_compare_names_the_history(pooling):
     schema = FeatureSchema(
         ids=(IdField(name="dwell", size=5, history_only=True),),
         dense=(),
@@ -88,7 +94,7 @@ def test_attention_without_anything_to_compare_names_the_history():
             kind="history",
             name="seen",
             fields=("dwell",),
-            pooling=AttentionPooling(kind="din"),
+            pooling=pooling,
         ),
     )
     with pytest.raises(ConfigError, match=r"'seen'.*got dwell, all history_only"):

@@ -6,6 +6,7 @@ import torch
 
 from recsys_mtl.config.feature import (
     AttentionPooling,
+    Bert4RecPooling,
     FeatureSpec,
     HistoryFeature,
     MeanPooling,
@@ -98,7 +99,7 @@ def build_embedding(
 
 
 def build_pooling(
-    spec: PoolingSpec, *, dim: int, num_fields: int, num_matched: int
+    spec: PoolingSpec, *, dim: int, num_fields: int, num_matched: int, length: int
 ) -> poolings.AbstractPooling:
     """Build the pooling that ``spec`` names."""
     match spec:
@@ -111,6 +112,25 @@ def build_pooling(
                 num_matched=num_matched,
                 hidden=hidden,
                 dropout=dropout,
+            )
+        case Bert4RecPooling():
+            width = num_fields * dim
+            masked = spec.masked_loss
+            return poolings.Bert4Rec(
+                poolings.EventEncoder(
+                    width,
+                    length=length,
+                    num_layers=spec.num_layers,
+                    num_heads=spec.num_heads,
+                    dropout=spec.dropout,
+                ),
+                guess=None
+                if masked is None
+                else poolings.MaskedGuess(
+                    width, dim, weight=masked.weight, share=masked.share
+                ),
+                pool=spec.pool,
+                query_width=num_matched * dim,
             )
         case _:
             assert_never(spec)
@@ -156,11 +176,11 @@ def _history(
     dim: int,
 ) -> HistoryEmbedding:
     matched = tuple(field for field in history.fields if field in candidates)
-    if isinstance(spec.pooling, AttentionPooling) and not matched:
+    if _compares(spec.pooling) and not matched:
         raise ConfigError(
-            f"history {spec.name!r} with pooling 'din' must have a field that the "
-            f"scored row has too, got {', '.join(history.fields)}, all history_only; "
-            "add one or pool by 'mean'"
+            f"history {spec.name!r} with pooling {spec.pooling.kind!r} must have a "
+            f"field that the scored row has too, got {', '.join(history.fields)}, all "
+            "history_only; add one or pool by 'mean'"
         )
     columns = tuple(f"{history.name}.{field}" for field in matched)
     rest = tuple(column for column in history.columns if column not in columns)
@@ -169,5 +189,13 @@ def _history(
         dim=dim,
         num_fields=len(history.columns),
         num_matched=len(matched),
+        length=history.length,
     )
     return HistoryEmbedding((*columns, *rest), matched, pooling)
+
+
+def _compares(spec: PoolingSpec) -> bool:
+    """Whether events are compared with the candidate."""
+    if isinstance(spec, Bert4RecPooling):
+        return spec.pool == "target"
+    return isinstance(spec, AttentionPooling)

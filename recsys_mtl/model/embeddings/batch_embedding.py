@@ -112,9 +112,10 @@ class BatchEmbedding(nn.Module):
         contexts = [c for c in self.contexts if isinstance(c, ContextEmbedding)]
         promises = [context.look_up(batch) for context in contexts]
         blocks: list[Tensor] = []
+        losses: list[Tensor] = []
         if self.sequence is not None:
             vectors = self.sequence(batch.sequence)
-            blocks = self._sequences(arrived(vectors), batch.num_rows)
+            blocks, losses = self._sequences(arrived(vectors), batch)
         if pooled is not None:
             blocks.insert(0, stacked(arrived(pooled), self.pooled_columns, self.dim))
         dense_BM = batch.dense_BM
@@ -132,17 +133,21 @@ class BatchEmbedding(nn.Module):
                 context(promise, batch)
                 for context, promise in zip(contexts, promises, strict=True)
             ),
-            fields_BFD.new_zeros(()),
+            sum(losses, start=fields_BFD.new_zeros(())),
         )
 
     def _sequences(
-        self, vectors: Mapping[str, JaggedTensor], num_rows: int
-    ) -> list[Float[Tensor, "batch fields dim"]]:
+        self, vectors: Mapping[str, JaggedTensor], batch: Batch
+    ) -> tuple[list[Float[Tensor, "batch fields dim"]], list[Float[Tensor, ""]]]:
         blocks: list[Tensor] = []
+        losses: list[Tensor] = []
         for history in self.histories.children():
             assert isinstance(history, HistoryEmbedding)
-            blocks.append(history(history.events(vectors)))
+            events = history.events(vectors)
+            blocks.append(history(events))
+            if self.training:
+                losses.append(history.auxiliary(events, batch.sequence))
         if self.candidates:
-            candidates_BFD = single_events(vectors, self.candidates, num_rows)
+            candidates_BFD = single_events(vectors, self.candidates, batch.num_rows)
             blocks.insert(0, candidates_BFD)
-        return blocks
+        return blocks, losses

@@ -6,7 +6,7 @@ from typing import NamedTuple, final
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torchrec import JaggedTensor
+from torchrec import JaggedTensor, KeyedJaggedTensor
 
 from recsys_mtl.model.embeddings.pooling import AbstractPooling
 
@@ -59,6 +59,18 @@ class HistoryEmbedding(nn.Module):
     def forward(self, events: EventSequence) -> Float[Tensor, "batch fields dim"]:
         pooled_BKD: Tensor = self.pooling(*events)
         return pooled_BKD
+
+    def auxiliary(
+        self, events: EventSequence, ids: KeyedJaggedTensor
+    ) -> Float[Tensor, ""]:
+        """Give the pooling's own loss, 0 for none; asked for in training alone.
+
+        Args:
+            events: As ``events`` gives them.
+            ids: Of all columns.
+        """
+        id_N = ids[self.columns[0]].values()
+        return self.pooling.auxiliary(events.events_NKD, events.length_B, id_N)
 
     def events(self, vectors: Mapping[str, JaggedTensor]) -> EventSequence:
         """Gather the events.

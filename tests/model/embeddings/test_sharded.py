@@ -8,6 +8,7 @@ from torchrec.distributed.model_parallel import DistributedModelParallel
 from torchrec.optim import RowWiseAdagrad
 from torchrec.optim.apply_optimizer_in_backward import apply_optimizer_in_backward
 
+from recsys_mtl.config.feature import Bert4RecPooling, MaskedLoss
 from recsys_mtl.config.tower import WideDeepSpec
 
 # TorchRec shards through interfaces of torch that warn of their age.
@@ -58,6 +59,30 @@ def test_state_of_a_sharded_network_loads_into_a_plain_one(
     batch = batches(B)
     for one, other in zip(sharded(batch).logits, plain(batch).logits, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_events_that_read_one_another_may_have_sharded_tables(
+    group, network_of, batches
+):
+    pooling = Bert4RecPooling(kind="bert4rec", dropout=0.0, masked_loss=MaskedLoss())
+    network = network_of(pooling=pooling, device="meta")
+    sharded = DistributedModelParallel(network, device=torch.device("cpu"))
+    plain = network_of(pooling=pooling, init_std=0.1)
+    plain.load_state_dict(whole(sharded.state_dict()))
+    penalties = []
+    for model in (sharded, plain):
+        torch.manual_seed(0)
+        logits, penalty = model(batches(B))
+        (penalty + logits[0].sum()).backward()
+        penalties.append(penalty)
+    assert penalties[0] > 0
+    torch.testing.assert_close(*penalties)
+    for one, other in zip(
+        network.embedding.histories.parameters(),
+        plain.embedding.histories.parameters(),
+        strict=True,
+    ):
+        torch.testing.assert_close(one.grad, other.grad)
 
 
 def test_a_step_moves_the_rows_that_were_read_and_no_others(sharded, batches):

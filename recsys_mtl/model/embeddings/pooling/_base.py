@@ -32,6 +32,23 @@ class AbstractPooling(nn.Module, abc.ABC):
             query_BQD: The candidate's vectors of the matched fields.
         """
 
+    def auxiliary(
+        self,
+        events_NKD: Float[Tensor, "events fields dim"],
+        length_B: Int[Tensor, " batch"],  # noqa: ARG002
+        id_N: Int[Tensor, " events"],  # noqa: ARG002
+    ) -> Float[Tensor, ""]:
+        """Give a loss of the pooling's own, 0 for none; asked for in training alone.
+
+        The candidate is no argument, so nothing can be learned of it here.
+
+        Args:
+            events_NKD: As above.
+            length_B: As above.
+            id_N: Ids of the events' first field.
+        """
+        return events_NKD.new_zeros(())
+
 
 def sum_events(
     events_NKD: Float[Tensor, "events fields dim"], length_B: Int[Tensor, " batch"]

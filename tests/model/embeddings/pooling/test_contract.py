@@ -3,12 +3,23 @@
 import pytest
 import torch
 
-from recsys_mtl.model.embeddings.pooling import MeanPooling, TargetAttention
+from recsys_mtl.model.embeddings.pooling import (
+    Bert4Rec,
+    EventEncoder,
+    MeanPooling,
+    TargetAttention,
+)
 
 D, K, Q = 4, 3, 2
-POOLINGS = [
+UNORDERED = [
     MeanPooling(),
     TargetAttention(D, num_fields=K, num_matched=Q, hidden=(6,)),
+]
+POOLINGS = [
+    *UNORDERED,
+    Bert4Rec(EventEncoder(K * D, length=4)),
+    Bert4Rec(EventEncoder(K * D, length=4, num_heads=3), pool="last"),
+    Bert4Rec(EventEncoder(K * D, length=4), pool="target", query_width=Q * D),
 ]
 
 
@@ -44,6 +55,16 @@ def test_rows_do_not_see_each_other(pooling):
     torch.testing.assert_close(together[1:2], alone)
 
 
+def test_under_autocast_pooled_events_stay_float32(pooling):
+    inputs = draw([2, 0, 3])
+    exact_BKD = pooling(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        pooled_BKD = pooling(*inputs)
+    assert pooled_BKD.dtype == torch.float32
+    torch.testing.assert_close(pooled_BKD, exact_BKD, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("pooling", UNORDERED, ids=lambda p: type(p).__name__)
 def test_the_order_of_events_does_not_matter(pooling):
     events_NKD, length_B, query_BQD = draw([4])
     torch.testing.assert_close(
