@@ -1,5 +1,6 @@
 """Second and third pass: fit encoders on training rows, then encode all rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
@@ -9,12 +10,13 @@ import pyarrow.parquet as pq
 
 from pipelines.block import Block, Dealt, load_block, load_training_rows, write_piece
 from pipelines.label_sum import LabelSum
+from recsys_mtl.config.task import TaskSpec
 from recsys_mtl.data.split import SPLITS, SplitName
 from recsys_mtl.features.contract import ITEM_KEY, TIME_KEY, USER_KEY
 from recsys_mtl.features.counts import FeatureCounts
 from recsys_mtl.features.featurizer import Featurizer
 from recsys_mtl.features.fit import FeaturizerFit
-from recsys_mtl.features.schema import label_column
+from recsys_mtl.features.schema import label_column, weight_column
 
 __all__ = ["EncodeReport", "EncodeTask", "encode_bucket", "fit_bucket"]
 
@@ -72,7 +74,7 @@ class EncodeReport:
         for task, by_split in other.labels.items():
             for split, label in by_split.items():
                 mine = self.labels.setdefault(task, {})
-                mine.setdefault(split, LabelSum()).merge(label)
+                mine.setdefault(split, LabelSum(label.detailed)).merge(label)
         self.duplicates += other.duplicates
         self.users += other.users
 
@@ -89,7 +91,8 @@ def encode_bucket(task: EncodeTask) -> EncodeReport:
     block = load_block(task.dealt, task.bucket)
     featurizer = Featurizer.load(task.tables / "encoders")
     report = EncodeReport(duplicates=block.duplicates())
-    parts = [_Part(task.tables / split / _part(task.bucket)) for split in SPLITS]
+    tasks, name = task.dealt.recipe.tasks, _part(task.bucket)
+    parts = [_Part(task.tables / split / name, tasks) for split in SPLITS]
     try:
         for place, rows in block.slices():
             histories = block.events.histories(place.start, place.stop)
@@ -146,10 +149,10 @@ def _remembers(block: Block) -> bool:
 class _Part:
     """A Parquet file that comes to be with its first row."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tasks: Sequence[TaskSpec]) -> None:
         self.path = path
         self.rows = 0
-        self.labels: dict[str, LabelSum] = {}
+        self.labels = {task.name: LabelSum.of(task) for task in tasks}
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []
 
@@ -157,12 +160,12 @@ class _Part:
         if table.num_rows == 0:
             return
         self.rows += table.num_rows
-        for name in table.column_names:
-            if name.startswith(label_column("")):
-                label = self.labels.setdefault(
-                    name[len(label_column("")) :], LabelSum()
-                )
-                label.update(table.column(name))
+        for name, label in self.labels.items():
+            weight = weight_column(name)
+            label.update(
+                table.column(label_column(name)),
+                table.column(weight) if weight in table.column_names else None,
+            )
         self._waiting.append(table)
         if sum(t.num_rows for t in self._waiting) >= _GROUP_ROWS:
             self._flush()

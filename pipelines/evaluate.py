@@ -1,5 +1,6 @@
 """Measure a trained network on feature tables, and keep its predictions."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,12 @@ import pyarrow.parquet as pq
 
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.data.reader import FeatureReader
+from recsys_mtl.evaluate.curve import Curve
 from recsys_mtl.evaluate.metric import evaluate_tasks
 from recsys_mtl.export.bundle import load_bundle
 from recsys_mtl.model.network import Network
 from recsys_mtl.progress import OnProgress, Progress, silent
-from recsys_mtl.train.predict import predict
+from recsys_mtl.train.predict import Predictions, predict
 
 __all__ = ["evaluate_bundle", "evaluate_network", "read_predictions"]
 
@@ -20,6 +22,9 @@ Metrics = dict[str, dict[str, float]]
 
 _BATCH_SIZE = 4_096
 """Bounds memory; predictions do not depend on it."""
+
+_POINTS = b"points"
+"""Metadata of a column of curves: the labels at which they are known."""
 
 
 def evaluate_bundle(
@@ -66,32 +71,56 @@ def evaluate_network(
     names = tuple(task.name for task in recipe.tasks)
     reader = FeatureReader(tables, split, batch_size=_BATCH_SIZE, tasks=names)
     on_progress(Progress("evaluate", 0, reader.num_rows))
-    prediction_BT, label_BT = predict(network, reader)
+    made = predict(network, reader)
     user_B = reader.users() if recipe.data.keys.user is not None else None
-    metrics = evaluate_tasks(recipe.tasks, label_BT, prediction_BT, user_B)
+    metrics = evaluate_tasks(
+        recipe.tasks, made.label_BT, made.prediction_BT, user_B, curves=made.curves
+    )
     if predictions is not None:
-        table = _keys(tables / split)
-        for t, name in enumerate(names):
-            label = pa.array(label_BT[:, t], from_pandas=True)  # NaN: no label
-            table = table.append_column(f"label.{name}", label)
-            table = table.append_column(
-                f"prediction.{name}", pa.array(prediction_BT[:, t])
-            )
         predictions.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, predictions)
+        pq.write_table(_table(made, names, _keys(tables / split)), predictions)
     on_progress(Progress("evaluate", reader.num_rows, reader.num_rows))
     return metrics
 
 
-def read_predictions(path: Path, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
-    """Read back predictions and labels, by row and task."""
+def read_predictions(path: Path, recipe: Recipe) -> Predictions:
+    """Read back what ``evaluate_network`` wrote."""
     table = pq.read_table(path)
 
     def columns(kind: str) -> np.ndarray:
         names = [f"{kind}.{task.name}" for task in recipe.tasks]
         return np.stack([table.column(name).to_numpy() for name in names], axis=1)
 
-    return columns("prediction"), columns("label")
+    curves = {}
+    for task in recipe.tasks:
+        place = table.schema.get_field_index(f"curve.{task.name}")
+        if place >= 0:
+            points = json.loads(table.schema.field(place).metadata[_POINTS])
+            flat = table.column(place).combine_chunks().flatten().to_numpy()
+            curves[task.name] = Curve(tuple(points), flat.reshape(-1, len(points)))
+    return Predictions(columns("prediction"), columns("label"), curves)
+
+
+def _table(made: Predictions, names: tuple[str, ...], table: pa.Table) -> pa.Table:
+    """Labels, predictions and curves beside the keys."""
+    for t, name in enumerate(names):
+        label = pa.array(made.label_BT[:, t], from_pandas=True)  # NaN: no label
+        table = table.append_column(f"label.{name}", label)
+        table = table.append_column(
+            f"prediction.{name}", pa.array(made.prediction_BT[:, t])
+        )
+        if name in made.curves:
+            curve = made.curves[name]
+            cells = pa.FixedSizeListArray.from_arrays(
+                pa.array(curve.above_BP.reshape(-1)), len(curve.points)
+            )
+            field = pa.field(
+                f"curve.{name}",
+                cells.type,
+                metadata={_POINTS: json.dumps(curve.points)},
+            )
+            table = table.append_column(field, cells)
+    return table
 
 
 def _keys(split: Path) -> pa.Table:

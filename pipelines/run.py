@@ -227,16 +227,14 @@ class _Run:
 
             history = json.loads((self._output / "history.json").read_text())
             best = next(check for check in reversed(history) if check["best"])
-            prediction_BT, label_BT = read_predictions(
-                self._output / "predictions.parquet", self._recipe
-            )
+            made = read_predictions(self._output / "predictions.parquet", self._recipe)
             write_report(
                 path,
                 recipe=self._recipe,
                 history=history,
                 metrics={"test": metrics, "valid": best["metrics"]},
-                label_BT=label_BT,
-                prediction_BT=prediction_BT,
+                label_BT=made.label_BT,
+                prediction_BT=made.prediction_BT,
                 command=self._options.command,
                 counts=FeatureManifest.load(self._tables).counts,
                 seconds=self._ledger.seconds,

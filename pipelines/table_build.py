@@ -275,7 +275,10 @@ class TableBuild:
             },
             tasks={
                 task.name: {
-                    split: encoded.labels[task.name][split].stats() for split in SPLITS
+                    split: encoded.labels[task.name][split].stats(
+                        task, training=split == "train"
+                    )
+                    for split in SPLITS
                 }
                 for task in self._recipe.tasks
             },

@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from recsys_mtl.config.chain import AITMSpec, ChainSpec, ESMMSpec, IndependentSpec
-from recsys_mtl.config.condition import Condition
 from recsys_mtl.config.data import DataSpec
 from recsys_mtl.config.feature import (
     AggregateFeature,
@@ -40,6 +39,8 @@ _FUSED_WIDTH = 4
 METRICS = {
     "binary": ("auc", "gauc", "log_loss", "normalised_entropy"),
     "value": ("rmse", "mae", "rank_correlation"),
+    "ordinal": ("mae", "kappa", "rank_correlation", "log_loss"),
+    "survival": ("c_index", "c_index_uno", "integrated_brier", "ece"),
 }
 """Metrics by kind of task that training may select its weights by."""
 
@@ -49,7 +50,7 @@ def feature_faults(
 ) -> list[str]:
     """Find what is wrong between features and the rest, each as ``path: sentence``."""
     faults = _twice("features", [feature.name for feature in features])
-    labels = {_label_column(task): task.name for task in tasks}
+    labels = {column: task.name for task in tasks for column in task.label_columns}
     events = [
         feature.name
         for feature in features
@@ -293,10 +294,6 @@ def _columns(feature: FeatureSpec) -> tuple[str, ...]:
     if isinstance(feature, NumericFeature | ListFeature):
         return (feature.column or feature.name,)
     return feature.columns if isinstance(feature, CrossFeature) else ()
-
-
-def _label_column(task: TaskSpec) -> str:
-    return task.label.column if isinstance(task.label, Condition) else task.label
 
 
 def _twice(where: str, names: list[str]) -> list[str]:

@@ -72,8 +72,9 @@ class EarlyStopping(Spec):
 
     metric: str = Field(
         "mean.auc",
-        description="`TASK.METRIC` or `mean.METRIC` over tasks that have it; auc and "
-        "rank_correlation rise, log_loss, rmse and mae fall",
+        description="`TASK.METRIC` or `mean.METRIC` over tasks that have it; auc, "
+        "rank_correlation, kappa and c_index rise, log_loss, rmse, mae and "
+        "integrated_brier fall",
     )
     patience: PositiveInt = Field(
         2, description="checks without progress before a stop"

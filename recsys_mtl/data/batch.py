@@ -1,5 +1,6 @@
 """Encoded Arrow columns -> the tensors of one step."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -13,7 +14,7 @@ from torchrec import KeyedJaggedTensor
 from torchrec.streamable import Pipelineable
 
 from recsys_mtl.errors import DataError
-from recsys_mtl.features.schema import FeatureSchema, label_column
+from recsys_mtl.features.schema import FeatureSchema, label_column, weight_column
 
 __all__ = ["Batch", "EncodedRows", "pooled_keys", "sequence_keys", "to_batch"]
 
@@ -33,12 +34,15 @@ class Batch(Pipelineable):  # type: ignore[misc]  # torchrec is untyped
             ``sequence_keys``. ``None`` if there are none.
         dense_BM: Numbers, columns as ``schema.dense``.
         label_BT: Labels by task; NaN where the task has none. ``None`` when scoring.
+        weight_BT: Row weights by task, on average 1 over the training rows of each.
+            ``None`` where no task has any.
     """
 
     pooled: KeyedJaggedTensor | None
     sequence: KeyedJaggedTensor | None
     dense_BM: Float[Tensor, "batch dense"]
     label_BT: Float[Tensor, "batch tasks"] | None = None
+    weight_BT: Float[Tensor, "batch tasks"] | None = None
 
     @property
     def num_rows(self) -> int:
@@ -54,11 +58,20 @@ class Batch(Pipelineable):  # type: ignore[misc]  # torchrec is untyped
             None
             if self.label_BT is None
             else self.label_BT.to(device, non_blocking=non_blocking),
+            None
+            if self.weight_BT is None
+            else self.weight_BT.to(device, non_blocking=non_blocking),
         )
 
     def record_stream(self, stream: torch.Stream) -> None:
         """Tell the allocator that ``stream`` uses the tensors."""
-        for part in (self.pooled, self.sequence, self.dense_BM, self.label_BT):
+        for part in (
+            self.pooled,
+            self.sequence,
+            self.dense_BM,
+            self.label_BT,
+            self.weight_BT,
+        ):
             if part is not None:
                 part.record_stream(stream)
 
@@ -95,6 +108,7 @@ class EncodedRows:
             history share these arrays.
         dense_NM: Numbers, columns as ``schema.dense``.
         label_NT: Labels by task; ``None`` without tasks.
+        weight_NT: Row weights by task; ``None`` where no task has any.
     """
 
     pooled: tuple[str, ...]
@@ -105,12 +119,25 @@ class EncodedRows:
     lengths: dict[str, _Ints]
     dense_NM: _Floats
     label_NT: _Floats | None
+    weight_NT: _Floats | None = None
 
     @classmethod
     def of(
-        cls, table: pa.Table, schema: FeatureSchema, tasks: tuple[str, ...] = ()
+        cls,
+        table: pa.Table,
+        schema: FeatureSchema,
+        tasks: tuple[str, ...] = (),
+        weight_means: Mapping[str, float] | None = None,
     ) -> "EncodedRows":
-        """Read the columns of ``table`` that ``schema`` and ``tasks`` name."""
+        """Read the columns of ``table`` that ``schema`` and ``tasks`` name.
+
+        Args:
+            table: Encoded rows.
+            schema: What the columns mean.
+            tasks: Tasks whose labels to read.
+            weight_means: By task with row weights, their mean in training: weights are
+                divided by it, and one that is missing becomes 1.
+        """
         labels = tuple(label_column(task) for task in tasks)
         rows = cls(
             pooled=pooled_keys(schema),
@@ -121,6 +148,7 @@ class EncodedRows:
             lengths={},
             dense_NM=_side_by_side(table, schema.dense),
             label_NT=_side_by_side(table, labels) if tasks else None,
+            weight_NT=_weights(table, tasks, weight_means) if weight_means else None,
         )
         for key in (*rows.pooled, *rows.sequence):
             array = _array(table, key)
@@ -154,6 +182,8 @@ class EncodedRows:
         self.dense_NM = self.dense_NM[order_N]
         if self.label_NT is not None:
             self.label_NT = self.label_NT[order_N]
+        if self.weight_NT is not None:
+            self.weight_NT = self.weight_NT[order_N]
 
     def batch(self, start: int, stop: int) -> Batch:
         """Rows ``start`` to ``stop`` (exclusive) as tensors of their own."""
@@ -164,6 +194,9 @@ class EncodedRows:
             None
             if self.label_NT is None
             else torch.from_numpy(self.label_NT[start:stop].copy()),
+            None
+            if self.weight_NT is None
+            else torch.from_numpy(self.weight_NT[start:stop].copy()),
         )
 
     def _jagged(
@@ -245,6 +278,18 @@ def _side_by_side(table: pa.Table, names: tuple[str, ...]) -> _Floats:
     matrix = np.empty((table.num_rows, len(names)), dtype=np.float32)
     for place, name in enumerate(names):
         matrix[:, place] = _array(table, name).to_numpy(zero_copy_only=False)
+    return matrix
+
+
+def _weights(
+    table: pa.Table, tasks: tuple[str, ...], means: Mapping[str, float]
+) -> _Floats:
+    """Row weights, on average 1; those of other tasks and missing ones are 1."""
+    matrix = np.ones((table.num_rows, len(tasks)), dtype=np.float32)
+    for place, task in enumerate(tasks):
+        if task in means:
+            raw = _array(table, weight_column(task)).to_numpy(zero_copy_only=False)
+            matrix[:, place] = np.where(np.isnan(raw), 1.0, raw / means[task])
     return matrix
 
 

@@ -13,7 +13,7 @@ from recsys_mtl.data.batch import Batch, EncodedRows
 from recsys_mtl.data.prefetch import prefetch
 from recsys_mtl.errors import ArtifactError
 from recsys_mtl.features.manifest import FeatureManifest
-from recsys_mtl.features.schema import FeatureSchema, label_column
+from recsys_mtl.features.schema import FeatureSchema, label_column, weight_column
 
 __all__ = ["FeatureReader"]
 
@@ -68,7 +68,8 @@ class FeatureReader:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.schema: FeatureSchema = FeatureManifest.load(folder).feature_schema
+        manifest = FeatureManifest.load(folder)
+        self.schema: FeatureSchema = manifest.feature_schema
         self.batch_size = batch_size
         self.tasks = tasks
         self.rank = rank
@@ -80,6 +81,9 @@ class FeatureReader:
             *self.schema.columns,
             *(label_column(task) for task in tasks),
         ]
+        # Only training weighs rows.
+        self._weight_means = _weight_means(manifest, tasks) if split == "train" else {}
+        self._columns += map(weight_column, self._weight_means)
 
     @property
     def num_rows(self) -> int:
@@ -110,7 +114,9 @@ class FeatureReader:
         ]
         steps = np.stack(whole, axis=1)
         rest = np.concatenate([part[full * size :] for part in parts])
-        rows = np.concatenate([steps.reshape(-1, *parts[0].shape[1:]), rest])
+        # Not -1: a matrix without columns does not tell its number of rows.
+        num_rows = full * self.world * size
+        rows = np.concatenate([steps.reshape(num_rows, *parts[0].shape[1:]), rest])
         return rows[: self.num_rows]
 
     def users(self) -> np.ndarray | None:
@@ -171,7 +177,7 @@ class FeatureReader:
                     order = np.pad(order, (0, -full % self.world), mode="edge")
                     full = len(order)
             tables = [table.take(np.sort(order[full:]))]
-            rows = EncodedRows.of(table, self.schema, self.tasks)
+            rows = EncodedRows.of(table, self.schema, self.tasks, self._weight_means)
             del table
             pa.default_memory_pool().release_unused()
             if mixed or full != rows.num_rows:
@@ -190,6 +196,18 @@ class FeatureReader:
                 f"row group {group.place} of {group.part} cannot be read ({fault}); "
                 "rebuild the feature tables"
             ) from fault
+
+
+def _weight_means(
+    manifest: FeatureManifest, tasks: tuple[str, ...]
+) -> dict[str, float]:
+    """Mean row weight of each task that has row weights."""
+    means = {}
+    for task in tasks:
+        stats = manifest.tasks.get(task, {}).get("train")
+        if stats is not None and stats.weight_mean is not None:
+            means[task] = stats.weight_mean
+    return means
 
 
 def _row_groups(folder: Path) -> tuple[_RowGroup, ...]:

@@ -5,26 +5,50 @@ dictionary; it is never NaN, so results are valid JSON. ``rows`` and ``positives
 always there.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import assert_never
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from recsys_mtl.config.task import TaskSpec
+from recsys_mtl.config.task import (
+    BinaryTask,
+    OrdinalTask,
+    SurvivalTask,
+    TaskSpec,
+    ValueTask,
+)
 from recsys_mtl.errors import ConfigError, DataError
 from recsys_mtl.evaluate.auc import auc_with_interval, grouped_auc
 from recsys_mtl.evaluate.calibration import NUM_CALIBRATION_BINS, bin_ties
+from recsys_mtl.evaluate.curve import Curve
+from recsys_mtl.evaluate.survival import survival_metrics
 from recsys_mtl.evaluate.ties import Ties
 
 __all__ = [
     "binary_metrics",
     "evaluate_tasks",
     "higher_is_better",
+    "ordinal_metrics",
     "value_metrics",
 ]
 
-_RISING = ("auc", "gauc", "rank_correlation")
-_FALLING = ("log_loss", "normalised_entropy", "ece", "rmse", "mae")
+_RISING = (
+    "auc",
+    "gauc",
+    "rank_correlation",
+    "kappa",
+    "c_index",
+    "c_index_uno",
+)
+_FALLING = (
+    "log_loss",
+    "normalised_entropy",
+    "ece",
+    "rmse",
+    "mae",
+    "integrated_brier",
+)
 
 
 def higher_is_better(metric: str) -> bool:
@@ -53,14 +77,18 @@ def evaluate_tasks(
     label_BT: Float[np.ndarray, "batch tasks"],
     prediction_BT: Float[np.ndarray, "batch tasks"],
     group_B: Shaped[np.ndarray, " batch"] | None = None,
+    *,
+    curves: Mapping[str, Curve] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Measure every task on the rows where it exists.
+    """Measure every task on the rows where it exists. Rows do not weigh.
 
     Args:
         tasks: In the order of the columns.
         label_BT: NaN where the task has no label.
-        prediction_BT: Probabilities of binary tasks, amounts of value tasks.
+        prediction_BT: Expected labels: probabilities of binary tasks, amounts of value
+            tasks, levels, times.
         group_B: Who saw the row, for grouped AUC; any sortable type.
+        curves: By task of levels or times; metrics that need them are absent without.
 
     Raises:
         DataError: A label or prediction is outside its contract.
@@ -70,16 +98,39 @@ def evaluate_tasks(
     metrics: dict[str, dict[str, float]] = {}
     for t, task in enumerate(tasks):
         exists_B = ~np.isnan(label_BT[:, t])
-        label_R, prediction_R = label_BT[exists_B, t], prediction_BT[exists_B, t]
+        group_R = None if group_B is None else group_B[exists_B]
+        curve = None if curves is None else curves.get(task.name)
         try:
-            if task.kind == "binary":
-                group_R = None if group_B is None else group_B[exists_B]
-                metrics[task.name] = binary_metrics(label_R, prediction_R, group_R)
-            else:
-                metrics[task.name] = value_metrics(label_R, prediction_R)
+            metrics[task.name] = _task_metrics(
+                task,
+                label_BT[exists_B, t],
+                prediction_BT[exists_B, t],
+                group_R,
+                None if curve is None else curve.rows(exists_B),
+            )
         except DataError as error:
             raise DataError(f"task {task.name!r}: {error}") from error
     return metrics
+
+
+def _task_metrics(
+    task: TaskSpec,
+    label_R: Float[np.ndarray, " rows"],
+    prediction_R: Float[np.ndarray, " rows"],
+    group_R: Shaped[np.ndarray, " rows"] | None,
+    curve: Curve | None,
+) -> dict[str, float]:
+    match task:
+        case BinaryTask():
+            return binary_metrics(label_R, prediction_R, group_R)
+        case ValueTask():
+            return value_metrics(label_R, prediction_R)
+        case OrdinalTask():
+            return ordinal_metrics(label_R, prediction_R, len(task.names), curve)
+        case SurvivalTask(horizons=horizons):
+            return survival_metrics(label_R, prediction_R, curve, horizons)
+        case _:
+            assert_never(task)
 
 
 def binary_metrics(
@@ -167,6 +218,60 @@ def value_metrics(
         ranks = np.corrcoef(_ranks(label_B), _ranks(prediction_B))
         metrics["rank_correlation"] = float(ranks[0, 1])
     return metrics | _calibration_ratio(label_B, prediction_B)
+
+
+def ordinal_metrics(
+    label_B: Float[np.ndarray, " batch"],
+    prediction_B: Float[np.ndarray, " batch"],
+    num_levels: int,
+    curve: Curve | None = None,
+) -> dict[str, float]:
+    """Measure expected levels, and with curves the probabilities of the levels.
+
+    ``mae``, ``rank_correlation``; ``kappa``, Cohen's with quadratic weights, of the
+    level nearest to the expected one; with curves ``log_loss``, clipped at the float's
+    epsilon.
+
+    Args:
+        label_B: Numbers of levels, from 0.
+        prediction_B: Expected levels.
+        num_levels: How many levels there are.
+        curve: Probability of a level above each but the highest.
+
+    Raises:
+        DataError: A label or prediction is not finite.
+
+    References:
+        Cohen, "Weighted Kappa", Psychological Bulletin 1968, doi:10.1037/h0026256.
+
+    Example:
+        >>> ordinal_metrics(np.array([0.0, 2.0]), np.array([0.4, 1.6]), 3)["kappa"]
+        1.0
+    """
+    metrics = value_metrics(label_B, prediction_B)
+    metrics.pop("rmse", None)
+    metrics.pop("calibration_ratio", None)
+    if len(label_B) == 0:
+        return metrics
+    nearest_B = np.clip(np.rint(prediction_B), 0, num_levels - 1)
+    shares = [
+        np.bincount(level_B.astype(np.int64), minlength=num_levels) / len(label_B)
+        for level_B in (label_B, nearest_B)
+    ]
+    level = np.arange(num_levels)
+    # What two raters would disagree by if they rated with these shares by chance.
+    chance = shares[0] @ ((level[:, None] - level) ** 2) @ shares[1]
+    if chance > 0:
+        metrics["kappa"] = float(1 - np.mean((label_B - nearest_B) ** 2) / chance)
+    if curve is not None:
+        above_BL = np.pad(curve.above_BP, ((0, 0), (1, 1)))
+        above_BL[:, 0] = 1.0
+        place_B = label_B.astype(np.int64)[:, None]
+        prob_BL = -np.diff(above_BL, axis=1)
+        prob_B = np.take_along_axis(prob_BL, place_B, axis=1)[:, 0].astype(np.float64)
+        epsilon = np.finfo(curve.above_BP.dtype).eps
+        metrics["log_loss"] = float(-np.log(np.clip(prob_B, epsilon, 1.0)).mean())
+    return metrics
 
 
 def _ranks(value_B: Float[np.ndarray, " batch"]) -> Float[np.ndarray, " batch"]:

@@ -28,10 +28,18 @@ class TaskStats(Artifact):
 
     Attributes:
         rows: Rows on which the task exists.
-        positives: Rows with a label above 0.
-        mean: Mean label; 0 without rows.
-        log_mean: Mean of ``log(1 + label)``.
-        log_std: Standard deviation of ``log(1 + label)``.
+        positives: Rows with a label above 0; of a survival task, with an event.
+        mean: Mean label; 0 without rows. Of a survival task, the mean time watched.
+        log_mean: Mean of ``log(1 + label)``, likewise.
+        log_std: Standard deviation of ``log(1 + label)``, likewise.
+        positive_log_mean: Mean of ``log(label)`` over labels above 0.
+        positive_log_std: Standard deviation of it.
+        level_rows: Of an ordinal task, rows of each level.
+        edges: Of a survival task in the training split, upper edges of its bins.
+        hazards: Share of those who enter a bin whose event falls into it.
+        weight_mean: Mean row weight over rows that have one; ``None`` for tasks
+            without row weights.
+        missing_weights: Rows without a row weight, which count as the mean.
     """
 
     rows: int
@@ -39,6 +47,13 @@ class TaskStats(Artifact):
     mean: float
     log_mean: float
     log_std: float
+    positive_log_mean: float = 0.0
+    positive_log_std: float = 0.0
+    level_rows: tuple[int, ...] = ()
+    edges: tuple[float, ...] = ()
+    hazards: tuple[float, ...] = ()
+    weight_mean: float | None = None
+    missing_weights: int = 0
 
 
 class SplitFiles(Artifact):

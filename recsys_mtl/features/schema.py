@@ -11,6 +11,7 @@ column                    type                meaning
 ``<history>.<field>``     ``list<int32>``     ids of the events, oldest first
 ``<history>.gap``         ``list<int32>``     ids of the time since each event
 ``label.<task>``          ``float32``         null where the task has no label
+``weight.<task>``         ``float32``         of tasks with row weights; null if missing
 ``key.user, key.item``    as in the raw rows  who saw what
 ``key.time``              ``int64``           microseconds since 1970, null if untimed
 ========================  ==================  =====================================
@@ -33,6 +34,7 @@ __all__ = [
     "IdField",
     "RawColumn",
     "label_column",
+    "weight_column",
 ]
 
 MISSING = 0
@@ -134,3 +136,8 @@ class RawColumn(Artifact):
 def label_column(task: str) -> str:
     """Name of the encoded label column of ``task``."""
     return f"label.{task}"
+
+
+def weight_column(task: str) -> str:
+    """Name of the encoded column of row weights of ``task``."""
+    return f"weight.{task}"

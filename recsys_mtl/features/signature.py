@@ -6,7 +6,6 @@ from typing import Literal, assert_never, final
 
 import pyarrow as pa
 
-from recsys_mtl.config.condition import Condition
 from recsys_mtl.config.data import ColumnSplit, HashSplit
 from recsys_mtl.config.feature import (
     AggregateFeature,
@@ -183,11 +182,12 @@ class _Search:
     def _other_columns(self) -> Iterator[tuple[str, str]]:
         """Columns that no encoder reads, and who wants them."""
         for task in self.recipe.tasks:
-            label = task.label
-            column = label.column if isinstance(label, Condition) else label
-            yield f"label of task {task.name!r}", column
+            for column in task.label_columns:
+                yield f"label of task {task.name!r}", column
             if task.sample_space is not None:
                 yield f"sample space of task {task.name!r}", task.sample_space.column
+            if task.row_weight is not None:
+                yield f"row weight of task {task.name!r}", task.row_weight.column
         for feature in self.recipe.features:
             if isinstance(feature, HistoryFeature | AggregateFeature):
                 if feature.where is not None:

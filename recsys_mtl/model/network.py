@@ -3,7 +3,7 @@
 from typing import NamedTuple, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from recsys_mtl.data.batch import Batch
@@ -92,8 +92,11 @@ class Network(nn.Module):
         return Output(logits, auxiliary + self.trunk.chain.penalty(logits))
 
     def loss_T(
-        self, logits: Logits, label_BT: Float[Tensor, "batch tasks"]
-    ) -> tuple[Float[Tensor, " tasks"], Int[Tensor, " tasks"]]:
+        self,
+        logits: Logits,
+        label_BT: Float[Tensor, "batch tasks"],
+        weight_BT: Float[Tensor, "batch tasks"] | None = None,
+    ) -> tuple[Float[Tensor, " tasks"], Float[Tensor, " tasks"]]:
         """Average each task's loss over the rows that have its label.
 
         Args:
@@ -101,17 +104,32 @@ class Network(nn.Module):
             label_BT: Labels; NaN where a row has none, which then gives no gradient.
 
         Returns:
-            Mean loss of each task, 0 without labels, and the number of its labels.
+            Weighted mean loss of each task, 0 without labels, and the sum of weights
+            of its labels: their number, if there are no weights.
         """
         known_BT = ~label_BT.isnan()
         # Masked before the loss, not after: 0 * NaN is NaN in the backward pass.
         label_TB = label_BT.where(known_BT, 0.0).unbind(1)
         heads = zip(self.heads, logits, label_TB, strict=True)
         loss_BT = torch.stack([h.loss(x_BC, y_B) for h, x_BC, y_B in heads], dim=1)
-        count_T = known_BT.sum(0)
-        return loss_BT.where(known_BT, 0.0).sum(0) / count_T.clamp(min=1), count_T
+        mass_BT = known_BT.float() if weight_BT is None else weight_BT * known_BT
+        mass_T = mass_BT.sum(0)
+        # Weights may add up to any small number; without any, the sum above it is 0.
+        divisor_T = mass_T.where(mass_T > 0, 1.0)
+        return (loss_BT.where(known_BT, 0.0) * mass_BT).sum(0) / divisor_T, mass_T
 
+            weight_BT: Row weights; all 1 if left out.
     def predict(self, logits: Logits) -> Float[Tensor, "batch tasks"]:
         """Turn logits into expected labels, in label units."""
         heads = zip(self.heads, logits, strict=True)
         return torch.stack([head.predict(x_BC) for head, x_BC in heads], dim=1)
+
+    def curves(self, logits: Logits) -> tuple[Float[Tensor, "batch _"], ...]:
+        """For each task the probability that its label is above its head's points."""
+        heads = zip(self.heads, logits, strict=True)
+        return tuple(head.curve(x_BC) for head, x_BC in heads)
+
+    def details(self, logits: Logits) -> tuple[dict[str, Float[Tensor, " batch"]], ...]:
+        """For each task what there is to tell beside the prediction, by name."""
+        heads = zip(self.heads, logits, strict=True)
+        return tuple(head.details(x_BC) for head, x_BC in heads)

@@ -218,9 +218,13 @@ class _Run:
 
     def _check(self) -> None:
         state = self._state
-        prediction_BT, label_BT = predict(self._model, self._valid, device=self._device)
+        predicted = predict(self._model, self._valid, device=self._device)
         metrics = evaluate_tasks(
-            self._recipe.tasks, label_BT, prediction_BT, self._group_B
+            self._recipe.tasks,
+            predicted.label_BT,
+            predicted.prediction_BT,
+            self._group_B,
+            curves=predicted.curves,
         )
         best = self._schedule.observe(metrics)
         self._optimizer.set_rates(
@@ -239,7 +243,7 @@ class _Run:
         )
         state.checks.append(check)
         state.loss_sum = [0.0] * len(state.loss_sum)
-        state.loss_count = [0] * len(state.loss_count)
+        state.loss_count = [0.0] * len(state.loss_count)
         state.seconds, state.cpu_seconds, state.rows = 0.0, 0.0, 0
         self._checkpointer.save(self._model, self._optimizer, state, best=best)
         if self._events is not None:
@@ -254,7 +258,7 @@ class _Run:
         if everywhere and self._reader.world > 1:
             sums = sums.to(self._device)
             dist.all_reduce(sums)
-        losses = (sums[0] / sums[1].clamp(min=1)).tolist()
+        losses = (sums[0] / sums[1].where(sums[1] > 0, 1.0)).tolist()
         names = (task.name for task in self._recipe.tasks)
         return dict(zip(names, losses, strict=True))
 

@@ -1,5 +1,8 @@
 """A network's predictions over a whole split."""
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -7,17 +10,30 @@ from jaxtyping import Float
 from torch import nn
 
 from recsys_mtl.data.reader import FeatureReader
+from recsys_mtl.evaluate.curve import Curve
 from recsys_mtl.model.network import Network
 
-__all__ = ["predict"]
+__all__ = ["Predictions", "predict"]
 
-_Predictions = Float[np.ndarray, "rows tasks"]
+
+class Predictions(NamedTuple):
+    """All rows of a split, in file order.
+
+    Attributes:
+        prediction_BT: Expected labels by row and task.
+        label_BT: Labels; NaN where the task has none.
+        curves: By name, of the tasks whose heads have any.
+    """
+
+    prediction_BT: Float[np.ndarray, "rows tasks"]
+    label_BT: Float[np.ndarray, "rows tasks"]
+    curves: Mapping[str, Curve]
 
 
 @torch.no_grad()
 def predict(
     network: nn.Module, reader: FeatureReader, *, device: torch.device | None = None
-) -> tuple[_Predictions, _Predictions]:
+) -> Predictions:
     """Predict all rows of a reader that reads in order.
 
     With several workers, each predicts its share and all get the whole.
@@ -26,30 +42,28 @@ def predict(
         network: A ``Network``, or one spread by ``shard``.
         reader: Must not mix rows.
         device: Where the network lies; the CPU if left out.
-
-    Returns:
-        Predictions and labels by row, in file order, and task; a label is NaN where
-        the task has none.
     """
     core = network if isinstance(network, Network) else network.module
     assert isinstance(core, Network)
     training = network.training
     network.eval()
-    predictions, labels = [], []
+    batches = []
     for batch in reader.epoch(0):
         on_device = batch if device is None else batch.to(device)
-        predictions.append(
-            core.predict(network(on_device).logits).float().cpu().numpy()
-        )
+        logits = network(on_device).logits
         assert batch.label_BT is not None, "the reader reads no tasks"
-        labels.append(batch.label_BT.numpy())
+        made = (core.predict(logits), batch.label_BT, *core.curves(logits))
+        batches.append([part.float().cpu().numpy() for part in made])
     network.train(training)
-    mine = np.concatenate(predictions), np.concatenate(labels)
-    if reader.world == 1:
-        return mine
-    shares: list[tuple[np.ndarray, np.ndarray]] = [mine] * reader.world
-    dist.all_gather_object(shares, mine)
-    prediction_BT, label_BT = (
-        reader.merge(list(part)) for part in zip(*shares, strict=True)
-    )
-    return prediction_BT, label_BT
+    mine = [np.concatenate(part) for part in zip(*batches, strict=True)]
+    if reader.world > 1:
+        shares: list[list[np.ndarray]] = [mine] * reader.world
+        dist.all_gather_object(shares, mine)
+        mine = [reader.merge(list(part)) for part in zip(*shares, strict=True)]
+    prediction_BT, label_BT, *above = mine
+    curves = {
+        task: Curve(head.points, above_BP)
+        for task, head, above_BP in zip(reader.tasks, core.heads, above, strict=True)
+        if head.points
+    }
+    return Predictions(prediction_BT, label_BT, curves)

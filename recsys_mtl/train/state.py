@@ -18,6 +18,8 @@ class Check(BaseModel):
         step: Steps taken since the start.
         train_loss: Mean loss of each task over the training rows since the last check.
         metrics: By task, as ``evaluate_tasks`` gives them.
+        gradient_cosines: Between the gradients of each task and each later one, on the
+            same validation rows at every check; see ``recsys_mtl.xray``.
         learning_rates: Of each group of parameters, after this check.
         seconds: Wall time of training since the last check, validation left out.
         cpu_seconds: Processor time of this worker in that time, all threads together.
@@ -31,6 +33,7 @@ class Check(BaseModel):
     step: int
     train_loss: dict[str, float]
     metrics: dict[str, dict[str, float]]
+    gradient_cosines: dict[str, dict[str, float]] = {}
     learning_rates: tuple[float, ...]
     seconds: float
     cpu_seconds: float
@@ -47,8 +50,8 @@ class RunState(BaseModel):
         epoch_step: Steps taken in the running epoch.
         world: Number of workers of those steps.
         step: Steps taken in all.
-        loss_sum: Sum of each task's loss over the rows since the last check.
-        loss_count: Number of those rows.
+        loss_sum: Weighted sum of each task's loss over the rows since the last check.
+        loss_count: Sum of the weights: without row weights, the number of those rows.
         seconds: Wall time since the last check.
         cpu_seconds: Processor time since the last check.
         rows: Training rows read since the last check.
@@ -65,7 +68,7 @@ class RunState(BaseModel):
     world: int = 1
     step: int = 0
     loss_sum: list[float]
-    loss_count: list[int]
+    loss_count: list[float]
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     rows: int = 0
@@ -77,7 +80,7 @@ class RunState(BaseModel):
     def start(cls, digest: str, num_tasks: int) -> "RunState":
         """Begin before the first step."""
         return cls(
-            digest=digest, loss_sum=[0.0] * num_tasks, loss_count=[0] * num_tasks
+            digest=digest, loss_sum=[0.0] * num_tasks, loss_count=[0.0] * num_tasks
         )
 
     def spread(self, world: int, steps_per_epoch: int) -> None:

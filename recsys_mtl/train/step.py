@@ -54,11 +54,12 @@ class Stepper:
         self._seed = seed
         self._world = dist.get_world_size()
 
-    def __call__(self, batch: Batch, step: int) -> tuple[list[float], list[int]]:
+    def __call__(self, batch: Batch, step: int) -> tuple[list[float], list[float]]:
         """Take step number ``step``.
 
         Returns:
-            For each task the sum of this worker's losses and the number of its labels.
+            For each task the weighted sum of this worker's losses, and the sum of the
+            row weights: without row weights, the number of its labels.
 
         Raises:
             DataError: A loss is not finite.
@@ -68,21 +69,21 @@ class Stepper:
         self._optimizer.zero_grad()
         with torch.autocast(self._model.device.type, torch.bfloat16, self._bf16):
             logits, penalty = self._model(batch)
-        loss_T, count_T = self._network.loss_T(logits, batch.label_BT)
+        loss_T, mass_T = self._network.loss_T(logits, batch.label_BT, batch.weight_BT)
         self._check(loss_T, step)
         weight_T = self._weight_T
         if self._world > 1:
-            weight_T = weight_T * self._share(count_T)
+            weight_T = weight_T * self._share(mass_T)
         torch.autograd.backward((loss_T * weight_T).sum() + penalty)
         self._optimizer.step()
-        sum_T = loss_T.detach() * count_T
-        return sum_T.tolist(), count_T.tolist()
+        sum_T = loss_T.detach() * mass_T
+        return sum_T.tolist(), mass_T.tolist()
 
-    def _share(self, count_T: Tensor) -> Float[Tensor, " tasks"]:
+    def _share(self, mass_T: Tensor) -> Float[Tensor, " tasks"]:
         """Make the workers' mean of means the mean over all their labels."""
-        total_T = count_T.clone()
+        total_T = mass_T.clone()
         dist.all_reduce(total_T)
-        return count_T * self._world / total_T.clamp(min=1)
+        return mass_T * self._world / total_T.where(total_T > 0, 1.0)
 
     def _check(self, loss_T: Tensor, step: int) -> None:
         losses = loss_T.tolist()

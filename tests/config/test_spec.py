@@ -44,6 +44,17 @@ KINDS = [
     (PoolingSpec, {"kind": "bert4rec", "pool": "last", "masked_loss": {"weight": 1.0}}),
     (TaskSpec, {"kind": "binary", "name": "x", "label": WHERE, "sample_space": WHERE}),
     (TaskSpec, {"kind": "value", "name": "x", "label": "y", "loss": "squared"}),
+    (TaskSpec, {"kind": "ordinal", "name": "x", "label": "y", "levels": ["a", "b"]}),
+    (
+        TaskSpec,
+        {
+            "kind": "survival",
+            "name": "x",
+            "time": "t",
+            "event": "e",
+            "bins": [1.0, 2.0],
+        },
+    ),
     (GatingSpec, {"kind": "direct"}),
     (GatingSpec, {"kind": "shared_bottom", "hidden": [3]}),
     (GatingSpec, {"kind": "mmoe", "num_experts": 3}),
@@ -134,6 +145,37 @@ def test_tables_that_do_not_fit_together_are_refused(change, message):
     assert DataSpec.model_validate(good)
     with pytest.raises(ValidationError, match=message):
         DataSpec.model_validate({**good, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bins": [1, 3, 3]}, "bins must rise, got 3.0 before 3.0"),
+        ({"bins": [0, 3]}, "greater than 0"),
+        ({"horizons": [4, 2]}, "horizons must rise, got 4.0 before 2.0"),
+        ({"bins": [1, 3], "horizons": [4]}, "at most the last edge of bins, got .* 4"),
+    ],
+)
+def test_times_that_cannot_be_are_refused(change, message):
+    good = {"kind": "survival", "name": "x", "time": "t", "event": "e", "horizons": [9]}
+    assert TypeAdapter(TaskSpec).validate_python(good).label_columns == ("t", "e")
+    with pytest.raises(ValidationError, match=message):
+        TypeAdapter(TaskSpec).validate_python({**good, **change})
+
+
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        (1, "greater than or equal to 2"),
+        (["a"], "at least 2, got 1"),
+        (["a", "b", "a"], "must differ, got 'a' twice"),
+        (["a", 1], "all text or all numbers, got both"),
+    ],
+)
+def test_levels_that_are_no_scale_are_refused(levels, message):
+    raw = {"kind": "ordinal", "name": "x", "label": "y", "levels": levels}
+    with pytest.raises(ValidationError, match=message):
+        TypeAdapter(TaskSpec).validate_python(raw)
 
 
 def test_more_rows_than_users_can_hold_are_refused():

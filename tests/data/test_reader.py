@@ -3,6 +3,7 @@ from itertools import islice
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -12,6 +13,7 @@ from recsys_mtl.data.batch import EncodedRows, pooled_keys, sequence_keys, to_ba
 from recsys_mtl.data.prefetch import prefetch
 from recsys_mtl.data.reader import FeatureReader
 from recsys_mtl.errors import ArtifactError, DataError
+from recsys_mtl.features.manifest import FeatureManifest
 
 TASKS = ("click", "stay")
 
@@ -39,6 +41,40 @@ def cells(batches):
             ]
         rows += [repr(row) for row in zip(*columns, strict=True)]
     return rows
+
+
+def test_row_weights_are_relative_to_their_mean_and_1_where_missing(tmp_path):
+    tables = write_tables(tmp_path / "tables", rows=120)
+    rng = np.random.default_rng(0)
+    for path in (tables / "train").glob("*.parquet"):
+        table = pq.read_table(path)
+        weight = pa.array(rng.choice([0.1, 0.4], table.num_rows), pa.float32())
+        known = pa.array(rng.random(table.num_rows) < 0.8)
+        column = pc.if_else(known, weight, None)
+        pq.write_table(table.append_column("weight.stay", column), path)
+    manifest = FeatureManifest.load(tables)
+    train = manifest.tasks["stay"]["train"].model_copy(update={"weight_mean": 0.2})
+    update = {"tasks": {**manifest.tasks, "stay": {"train": train}}}
+    manifest.model_copy(update=update).save(tables)
+    raw = whole(tables)["weight.stay"].to_numpy()
+    expected_B = np.where(np.isnan(raw), 1.0, raw / 0.2)
+    weight_BT = torch.cat([batch.weight_BT for batch in read(tables)])
+    np.testing.assert_allclose(weight_BT[:, 1], expected_B, rtol=1e-6)
+    assert (weight_BT[:, 0] == 1).all()
+    shuffled = read(tables, shuffle_rows=1_000)
+    pairs = [
+        sorted(
+            (row, weight)
+            for batch in batches
+            for row, weight in zip(
+                batch.dense_BM.tolist(), batch.weight_BT[:, 1].tolist(), strict=True
+            )
+        )
+        for batches in (shuffled, read(tables))
+    ]
+    assert pairs[0] == pairs[1]
+    assert read(tables, "valid")[0].weight_BT is None
+    assert read(tables)[0].to(torch.device("cpu")).weight_BT is not None
 
 
 def whole(tables, split="train"):
@@ -223,3 +259,8 @@ def test_reading_ahead_is_bounded():
     batches.close()
     # One with the consumer, three in the queue, one in the thread's hand.
     assert len(made) <= 5
+
+
+def test_workers_merge_what_has_no_columns(tables):
+    reader = FeatureReader(tables, "train", batch_size=50, tasks=TASKS, world=2)
+    assert reader.merge([np.empty((300, 0))] * 2).shape == (600, 0)

@@ -53,6 +53,85 @@ def test_what_lies_outside_the_sample_space_may_be_anything():
     assert encode_labels([within], raw)["label.t"].to_pylist() == [3, None, None]
 
 
+def survival(**fields) -> TaskSpec:
+    spec = {"kind": "survival", "name": "t", "time": "s", "event": "e"} | fields
+    return TypeAdapter(TaskSpec).validate_python(spec)
+
+
+def test_a_survival_label_is_a_time_whose_sign_bit_says_whether_it_ended():
+    raw = pa.table(
+        {"s": ["3", "4", "0", "0", None, "5"], "e": ["1", "0", "1", "0", "1", None]}
+    )
+    label_B = encode_labels([survival()], raw)["label.t"]
+    assert label_B.to_pylist() == [3, -4, 0, 0, None, None]
+    signs_B = np.signbit(label_B.slice(0, 4).to_numpy())
+    assert signs_B.tolist() == [False, True, False, True]
+
+
+def test_a_condition_says_whether_it_ended():
+    raw = pa.table({"s": [3.0, 4.0, 5.0], "e": ["left", "stayed", None]})
+    ended = survival(event={"column": "e", "equals": "left"})
+    assert encode_labels([ended], raw)["label.t"].to_pylist() == [3, -4, None]
+
+
+def test_two_terms_are_two_tasks_over_one_label():
+    raw = pa.table({"s": [2.0, 9.0, 5.0], "e": [1, 1, 0]})
+    wear_out = survival(sample_space={"column": "s", "above": 3})
+    assert encode_labels([wear_out], raw)["label.t"].to_pylist() == [None, 9, -5]
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"s": [1.0, -2.0], "e": [1, 1]}, "time 's' of task 't' must be a finite"),
+        ({"s": [1.0, 2.0], "e": [1, 2]}, "event 'e' of task 't' must be 0 or 1, got 2"),
+        ({"s": [1.0, 2.0]}, "task 't' reads event column 'e'"),
+    ],
+)
+def test_impossible_times_and_events_are_refused(raw, message):
+    with pytest.raises(DataError, match=message):
+        encode_labels([survival()], pa.table(raw))
+
+
+@pytest.mark.parametrize(
+    ("levels", "cells", "expected"),
+    [
+        (3, pa.array([0, 2, None, 1]), [0, 2, None, 1]),
+        (3, pa.array(["0", "2.0", "", "1"]), [0, 2, None, 1]),
+        ([1, 2.5, 9], pa.array([9, 2.5, 1.0]), [2, 1, 0]),
+        (["low", "high"], pa.array(["high", "low", None]), [1, 0, None]),
+    ],
+)
+def test_levels_become_their_numbers(levels, cells, expected):
+    labels = encode_labels([task("ordinal", levels=levels)], pa.table({"y": cells}))
+    assert labels["label.t"].to_pylist() == expected
+
+
+@pytest.mark.parametrize(
+    ("levels", "cells"),
+    [(3, [0, 3]), (3, [1, 0.5]), (["a", "b"], ["a", "c"]), (["1", "2"], [1, 3])],
+)
+def test_what_is_no_level_is_refused(levels, cells):
+    with pytest.raises(
+        DataError, match=r"must be one of .* in row 1 of the rows given"
+    ):
+        encode_labels([task("ordinal", levels=levels)], pa.table({"y": cells}))
+
+
+def test_row_weights_are_clipped_and_null_where_they_or_the_label_are_missing():
+    weighted = task(row_weight={"column": "ctr", "clip": 0.5})
+    raw = pa.table({"y": [1, 0, None, 1], "ctr": ["0.25", "0.9", "0.1", None]})
+    labels = encode_labels([weighted], raw)
+    assert labels["weight.t"].to_pylist() == [0.25, 0.5, None, None]
+    assert labels["label.t"].to_pylist() == [1, 0, None, 1]
+
+
+def test_a_negative_row_weight_is_refused():
+    weighted = task(row_weight={"column": "ctr"})
+    with pytest.raises(DataError, match="row weight 'ctr' of task 't' must be a fin"):
+        encode_labels([weighted], pa.table({"y": [1], "ctr": [-0.1]}))
+
+
 @pytest.mark.parametrize(
     ("kind", "bad"),
     [

@@ -69,6 +69,27 @@ TASKS = (
 STATS = {
     "click": TaskStats(rows=100, positives=20, mean=0.2, log_mean=0.1, log_std=0.3),
     "watch": TaskStats(rows=90, positives=90, mean=30.0, log_mean=3.0, log_std=0.9),
+    "leave": TaskStats(
+        rows=70,
+        positives=50,
+        mean=2.0,
+        log_mean=1.0,
+        log_std=0.5,
+        edges=(1.0, 2.5, 6.0),
+        hazards=(0.2, 0.5, 0.9),
+    ),
+    "spend": TaskStats(
+        rows=90,
+        positives=9,
+        mean=4.0,
+        log_mean=0.3,
+        log_std=0.9,
+        positive_log_mean=3.0,
+        positive_log_std=0.5,
+    ),
+    "rating": TaskStats(
+        rows=10, positives=8, mean=1.2, log_mean=0.7, log_std=0.4, level_rows=(2, 5, 3)
+    ),
     "amount": TaskStats(rows=80, positives=40, mean=12.0, log_mean=2.0, log_std=0.8),
     "order": TaskStats(rows=100, positives=5, mean=0.05, log_mean=0.03, log_std=0.2),
 }

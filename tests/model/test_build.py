@@ -11,6 +11,7 @@ from recsys_mtl.config.feature import (
 )
 from recsys_mtl.config.gating import MMoESpec, SharedBottomSpec
 from recsys_mtl.config.model import EmbeddingSpec
+from recsys_mtl.config.task import OrdinalTask, SurvivalTask, ValueTask
 from recsys_mtl.config.tower import MLPTowerSpec
 from recsys_mtl.errors import ConfigError
 from recsys_mtl.features.schema import FeatureSchema, HistoryField, IdField
@@ -31,6 +32,31 @@ def test_an_untrained_network_predicts_the_training_means(network_of, batches, t
     # the mean of a log-normal amount whose log1p has mean 3.0 and deviation 0.9
     expected = torch.tensor(3.0 + 0.9**2 / 2).expm1()
     torch.testing.assert_close(watch, expected.expand(B))
+
+
+def test_heads_of_every_kind_start_at_the_training_labels(network_of, batches):
+    leave = SurvivalTask(
+        kind="survival", name="leave", time="s", event="e", horizons=(2.5,)
+    )
+    loss = "zero_inflated_log_normal"
+    spend = ValueTask(kind="value", name="spend", label="spend", loss=loss)
+    rating = OrdinalTask(
+        kind="ordinal", name="rating", label="r", levels=("a", "b", "c")
+    )
+    network = network_of(tasks=(leave, spend, rating))
+    with torch.no_grad():
+        for layer in network.trunk.tower.logits:
+            layer.weight.zero_()
+    logits = network(batches(B)).logits
+    survival_BC, none_B0, _ = network.curves(logits)
+    torch.testing.assert_close(survival_BC[0], torch.tensor([0.8, 0.4, 0.04]))
+    assert none_B0.shape == (B, 0)
+    leaving, spending, levels = network.details(logits)
+    torch.testing.assert_close(leaving["survival@2.5"], torch.full((B,), 0.4))
+    torch.testing.assert_close(spending["prob_positive"], torch.full((B,), 0.1))
+    torch.testing.assert_close(levels["prob@b"], torch.full((B,), 0.5))
+    with pytest.raises(ConfigError, match="task 'leave': horizons must be at most"):
+        network_of(tasks=(leave.model_copy(update={"horizons": (7.0,)}),))
 
 
 def test_names_that_modules_use_are_fine_as_features(network_of):

@@ -9,7 +9,12 @@ from recsys_mtl.config.bottom import FlatSpec
 from recsys_mtl.config.chain import AITMSpec, ESMMSpec, IndependentSpec
 from recsys_mtl.config.gating import DirectSpec, MMoESpec, SharedBottomSpec
 from recsys_mtl.config.model import ModelSpec
-from recsys_mtl.config.task import BinaryTask, ValueTask
+from recsys_mtl.config.task import (
+    BinaryTask,
+    OrdinalTask,
+    SurvivalTask,
+    ValueTask,
+)
 from recsys_mtl.config.tower import (
     DCNV2Spec,
     FinalMLPSpec,
@@ -46,6 +51,13 @@ TASKS = [
         ValueTask(kind="value", name="amount", label="amount", loss="squared"),
     ),
 ]
+KINDS = (
+    SurvivalTask(kind="survival", name="leave", time="s", event="e", horizons=(2.0,)),
+    ValueTask(
+        kind="value", name="spend", label="spend", loss="zero_inflated_log_normal"
+    ),
+    OrdinalTask(kind="ordinal", name="rating", label="rating", levels=3),
+)
 STEPS = ("click", "order")
 CHAINS = [ESMMSpec(kind="esmm", steps=STEPS), AITMSpec(kind="aitm", steps=STEPS)]
 CHAINED = (
@@ -60,6 +72,7 @@ B = 32
     params=[
         *itertools.product(BOTTOMS, GATINGS, TOWERS, [IndependentSpec()], TASKS),
         *itertools.product(BOTTOMS[:1], GATINGS[-1:], TOWERS[:1], CHAINS, [CHAINED]),
+        (BOTTOMS[0], GATINGS[-1], TOWERS[0], IndependentSpec(), KINDS),
     ],
     ids=lambda parts: "-".join(
         [

@@ -109,3 +109,27 @@ def test_a_few_steps_fit_the_labels(network, batches):
     prediction_BT = network.predict(network(batch).logits)
     clicked_B = batch.label_BT[:, 0] == 1
     assert prediction_BT[clicked_B, 0].min() > prediction_BT[~clicked_B, 0].max()
+
+
+def test_rows_of_weight_2_count_twice(network, batches):
+    logits, batch = network(batches(B)).logits, batches(B)
+    weight_BT = torch.ones_like(batch.label_BT)
+    weight_BT[:5] = 2.0
+    loss_T, mass_T = network.loss_T(logits, batch.label_BT, weight_BT)
+    twice = tuple(torch.cat([x_BC, x_BC[:5]]) for x_BC in logits)
+    label_BT = torch.cat([batch.label_BT, batch.label_BT[:5]])
+    expected_T, count_T = network.loss_T(twice, label_BT)
+    torch.testing.assert_close(loss_T, expected_T)
+    torch.testing.assert_close(mass_T, count_T)
+
+
+def test_rows_of_weight_0_give_no_gradient(network, batches):
+    batch = batches(B)
+    logits = tuple(x_BC.detach().requires_grad_() for x_BC in network(batch).logits)
+    weight_BT = torch.ones_like(batch.label_BT)
+    weight_BT[:, 1] = 0.0
+    loss_T, _ = network.loss_T(logits, batch.label_BT, weight_BT)
+    assert loss_T[1] == 0.0
+    loss_T.sum().backward()
+    assert (logits[1].grad == 0).all()
+    assert (logits[0].grad != 0).all()

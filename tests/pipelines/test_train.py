@@ -34,7 +34,7 @@ def test_two_workers_learn_what_one_learns(tables, tmp_path, capfd):
 
     reader = FeatureReader(tables, "valid", batch_size=64, tasks=TASKS)
     network = load_network(half, tables, tmp_path / "two")
-    prediction_BT, label_BT = predict(network, reader)
+    prediction_BT, label_BT, _ = predict(network, reader)
     hit_B = np.where(label_BT[:, 0] == 1, prediction_BT[:, 0], 1 - prediction_BT[:, 0])
     expected = two.best.metrics["click"]["log_loss"]
     assert -np.log(hit_B).mean() == pytest.approx(expected, rel=1e-5)

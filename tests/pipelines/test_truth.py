@@ -68,7 +68,7 @@ def predictions(log, path, **by_task):
 
 
 def compared(recipe, path):
-    prediction_BT, label_BT = read_predictions(path, recipe)
+    prediction_BT, label_BT, _ = read_predictions(path, recipe)
     metrics = evaluate_tasks(recipe.tasks, label_BT, prediction_BT)
     return best_possible(recipe, path, metrics)
 

@@ -106,7 +106,7 @@ def test_the_best_weights_are_kept_not_the_last(tables, tmp_path):
     assert result.best.step < result.checks[-1].step
     names = tuple(task.name for task in spec.tasks)
     reader = FeatureReader(tables, "valid", batch_size=64, tasks=names)
-    prediction_BT, label_BT = predict(load_network(spec, tables, tmp_path), reader)
+    prediction_BT, label_BT, _ = predict(load_network(spec, tables, tmp_path), reader)
     loss = -np.where(
         label_BT[:, 0] == 1, np.log(prediction_BT[:, 0]), np.log1p(-prediction_BT[:, 0])
     )

@@ -70,6 +70,10 @@ class QuantileFit:
         self.dropped_bits = max(self.dropped_bits, other.dropped_bits)
         self._add(other._numbers, other._counts)
 
+    def table(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distinct numbers, ascending, and how often each occurred."""
+        return self._numbers, self._counts
+
     def finish(self, num_buckets: int) -> Quantiles:
         """Cut so that buckets hold about equally many training rows.
 

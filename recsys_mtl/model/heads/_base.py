@@ -2,6 +2,7 @@
 
 import abc
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -35,3 +36,24 @@ class AbstractHead(abc.ABC):
         self, logits_BC: Float[Tensor, "batch logits"]
     ) -> Float[Tensor, " batch"]:
         """Expected label per row, in label units."""
+
+    @property
+    def points(self) -> tuple[float, ...]:
+        """Labels at which ``curve`` is known, rising; none for most kinds."""
+        return ()
+
+    def curve(
+        self, logits_BC: Float[Tensor, "batch logits"]
+    ) -> Float[Tensor, "batch points"]:
+        """Probability that the label is above each of ``points``."""
+        return torch.empty((len(logits_BC), 0), device=logits_BC.device)
+
+    def details(
+        self, logits_BC: Float[Tensor, "batch logits"]
+    ) -> dict[str, Float[Tensor, " batch"]]:
+        """What there is to tell beside the prediction, by name; for most kinds nothing.
+
+        Names do not depend on the logits.
+        """
+        del logits_BC
+        return {}

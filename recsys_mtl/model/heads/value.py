@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recsys_mtl.model.heads._base import AbstractHead
+from recsys_mtl.model.heads._width import LARGEST_EXPONENT, log_width, width_logit
 
 __all__ = ["LogNormalHead", "SquaredHead"]
 
@@ -46,25 +47,22 @@ class LogNormalHead(AbstractHead):
 
     @property
     def initial_logits(self) -> tuple[float, ...]:
-        log_sigma = math.log(max(self.log_std, 1e-30))
-        share = (log_sigma - _LEAST) / (_MOST - _LEAST)
-        share = min(max(share, _MARGIN), 1.0 - _MARGIN)
-        return self.log_mean, math.log(share / (1.0 - share))
+        return self.log_mean, width_logit(self.log_std)
 
     def loss(
         self,
         logits_BC: Float[Tensor, "batch logits"],
         label_B: Float[Tensor, " batch"],
     ) -> Float[Tensor, " batch"]:
-        log_sigma_B = _log_sigma(logits_BC)
+        log_sigma_B = log_width(logits_BC[:, 1])
         deviation_B = (label_B.log1p() - logits_BC[:, 0]) * (-log_sigma_B).exp()
         return log_sigma_B + deviation_B.square() / 2 + math.log(2 * math.pi) / 2
 
     def predict(
         self, logits_BC: Float[Tensor, "batch logits"]
     ) -> Float[Tensor, " batch"]:
-        exponent_B = logits_BC[:, 0] + (2 * _log_sigma(logits_BC)).exp() / 2
-        return exponent_B.clamp(0.0, _LARGEST_EXPONENT).expm1()
+        exponent_B = logits_BC[:, 0] + (2 * log_width(logits_BC[:, 1])).exp() / 2
+        return exponent_B.clamp(0.0, LARGEST_EXPONENT).expm1()
 
 
 @final
@@ -110,14 +108,3 @@ class SquaredHead(AbstractHead):
         self, logits_BC: Float[Tensor, "batch logits"]
     ) -> Float[Tensor, " batch"]:
         return F.softplus(logits_BC[:, 0]) * self.mean
-
-
-def _log_sigma(logits_BC: Float[Tensor, "batch logits"]) -> Float[Tensor, " batch"]:
-    return _LEAST + (_MOST - _LEAST) * logits_BC[:, 1].sigmoid()
-
-
-# Bounds of log(sigma). Below, a few exact hits would dominate the loss; above, the mean
-# exp(sigma^2 / 2) explodes while the rows say nothing of such a tail.
-_LEAST, _MOST = -4.0, 1.5
-_MARGIN = 0.01  # the start stays off the bounds, where the gradient vanishes
-_LARGEST_EXPONENT = 80.0  # exp of it is finite in float32

@@ -3,17 +3,57 @@
 import pytest
 import torch
 
-from recsys_mtl.model.heads import BinaryHead, LogNormalHead, SquaredHead
+from recsys_mtl.features.life_table import bin_hazards, event_quantiles
+from recsys_mtl.model.heads import (
+    BinaryHead,
+    LogNormalHead,
+    OrdinalHead,
+    SquaredHead,
+    SurvivalHead,
+    ZeroInflatedLogNormalHead,
+)
 
 B = 64
 torch.manual_seed(0)
 CLICKS_B = torch.randint(0, 2, (B,)).float()
 AMOUNT_B = torch.distributions.LogNormal(1.0, 0.5).sample((B,))
 LOGS_B = AMOUNT_B.log1p()
+SOME_B = CLICKS_B * AMOUNT_B
+LEVEL_B = torch.arange(B).sqrt().floor().clamp(max=4) % 4
+TIME_B = AMOUNT_B.sort().values
+# Without the last edge: its hazard would be 1, which no finite logit fits.
+EDGES = event_quantiles(TIME_B.double().numpy(), torch.ones(B).long().numpy(), 32)[:-1]
+ONES_B = torch.ones(B).long().numpy()
 HEADS = [
     (BinaryHead(CLICKS_B.mean().item()), CLICKS_B),
     (LogNormalHead(LOGS_B.mean().item(), LOGS_B.std(correction=0).item()), AMOUNT_B),
     (SquaredHead(AMOUNT_B.mean().item()), AMOUNT_B),
+    (
+        ZeroInflatedLogNormalHead(
+            CLICKS_B.mean().item(),
+            AMOUNT_B[CLICKS_B > 0].log().mean().item(),
+            AMOUNT_B[CLICKS_B > 0].log().std(correction=0).item(),
+        ),
+        SOME_B,
+    ),
+    (OrdinalHead(LEVEL_B.long().bincount().tolist()), LEVEL_B),
+    (
+        SurvivalHead(
+            EDGES, bin_hazards(EDGES, TIME_B.double().numpy(), ONES_B, 0 * ONES_B)
+        ),
+        TIME_B,
+    ),
+]
+ALIKE = [
+    BinaryHead(0.0),
+    BinaryHead(1.0),
+    LogNormalHead(1.0, 0.0),
+    SquaredHead(0.0),
+    ZeroInflatedLogNormalHead(0.0, 0.0, 0.0),
+    ZeroInflatedLogNormalHead(1.0, 2.0, 0.0),
+    OrdinalHead((0, 9, 0)),
+    SurvivalHead((1.0, 2.0), (0.0, 0.0)),
+    SurvivalHead((1.0, 2.0), (1.0, 0.0)),
 ]
 
 
@@ -74,10 +114,28 @@ def test_extreme_logits_stay_finite_and_keep_a_finite_gradient(case):
         assert (prediction_B >= 0).all()
 
 
-@pytest.mark.parametrize("statistic", [0.0, 1.0])
-def test_labels_all_alike_give_a_finite_start(case, statistic):
-    kind = type(case[0])
-    head = kind(statistic, 0.0) if kind is LogNormalHead else kind(statistic)
+@pytest.mark.parametrize("head", ALIKE, ids=lambda head: type(head).__name__)
+def test_labels_all_alike_give_a_finite_start(head):
     logits_C = torch.tensor(head.initial_logits)
     assert logits_C.isfinite().all()
     assert head.predict(logits_C[None]).isfinite().all()
+
+
+def test_curves_have_a_column_a_point_and_fall(case):
+    head, _ = case
+    curve_BP = head.curve(torch.randn(B, head.num_logits))
+    assert curve_BP.shape == (B, len(head.points))
+    assert (curve_BP.diff(dim=1) <= 0).all()
+    assert list(head.points) == sorted(head.points)
+
+
+def test_details_are_finite_numbers_a_row_under_names_that_stay(case):
+    head, _ = case
+    few, many = (
+        head.details(scale * torch.randn(rows, head.num_logits))
+        for rows, scale in ((1, 1.0), (B, 1e4))
+    )
+    assert list(few) == list(many)
+    for detail_B in many.values():
+        assert detail_B.shape == (B,)
+        assert detail_B.isfinite().all()
