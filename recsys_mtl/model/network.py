@@ -102,6 +102,7 @@ class Network(nn.Module):
         Args:
             logits: As in ``Output``.
             label_BT: Labels; NaN where a row has none, which then gives no gradient.
+            weight_BT: Row weights; all 1 if left out.
 
         Returns:
             Weighted mean loss of each task, 0 without labels, and the sum of weights
@@ -118,7 +119,6 @@ class Network(nn.Module):
         divisor_T = mass_T.where(mass_T > 0, 1.0)
         return (loss_BT.where(known_BT, 0.0) * mass_BT).sum(0) / divisor_T, mass_T
 
-            weight_BT: Row weights; all 1 if left out.
     def predict(self, logits: Logits) -> Float[Tensor, "batch tasks"]:
         """Turn logits into expected labels, in label units."""
         heads = zip(self.heads, logits, strict=True)
