@@ -104,5 +104,5 @@ class TrainSpec(Spec):
         None, description="compute threads of a worker; all its cores if left out"
     )
     shuffle_rows: PositiveInt = Field(
-        131_072, description="rows mixed in memory; parts are mixed as well"
+        262_144, description="rows mixed in memory; parts are mixed as well"
     )
