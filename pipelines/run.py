@@ -235,6 +235,7 @@ class _Run:
                 metrics={"test": metrics, "valid": best["metrics"]},
                 label_BT=made.label_BT,
                 prediction_BT=made.prediction_BT,
+                curves=made.curves,
                 command=self._options.command,
                 counts=FeatureManifest.load(self._tables).counts,
                 seconds=self._ledger.seconds,

@@ -2,10 +2,9 @@
 
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 import yaml
@@ -15,96 +14,16 @@ from markupsafe import Markup
 
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.config.task import TaskSpec
-from recsys_mtl.evaluate.calibration import NUM_CALIBRATION_BINS, calibration_table
-from recsys_mtl.evaluate.chart import (
-    Chart,
-    Line,
-    calibration_chart,
-    distribution_chart,
-    interval_chart,
-    line_chart,
-)
+from recsys_mtl.evaluate.chart import Chart, Line, interval_chart, line_chart
+from recsys_mtl.evaluate.curve import Curve
+from recsys_mtl.evaluate.report_column import COLUMNS, Column
+from recsys_mtl.evaluate.task_chart import task_charts
 
 __all__ = ["write_report"]
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Split -> task -> metric -> value."""
 
-
-@final
-@dataclass(frozen=True)
-class _Column:
-    """A column of a metric table.
-
-    Attributes:
-        head: As the reader knows it.
-        metric: Name in the dictionary.
-        form: Format specification of the value.
-        explain: One sentence for the legend; empty for counts.
-        low, high: Metrics of the interval's ends.
-    """
-
-    head: str
-    metric: str
-    form: str
-    explain: str = ""
-    low: str = ""
-    high: str = ""
-
-
-_COUNTS = (_Column("Rows", "rows", ",.0f"), _Column("Positives", "positives", ",.0f"))
-_COLUMNS: dict[str, tuple[_Column, ...]] = {
-    "binary": (
-        *_COUNTS,
-        _Column(
-            "AUC",
-            "auc",
-            ".4f",
-            "probability that a positive scores above a negative, with DeLong's 95 % "
-            "interval; .5 is chance",
-            "auc_low",
-            "auc_high",
-        ),
-        _Column(
-            "GAUC",
-            "gauc",
-            ".4f",
-            "AUC within each user, weighted by rows, over users with both classes",
-        ),
-        _Column("Log loss", "log_loss", ".4f", "mean negative log likelihood"),
-        _Column(
-            "NE",
-            "normalised_entropy",
-            ".4f",
-            "log loss over that of always predicting the base rate; below 1 is better",
-        ),
-        _Column(
-            "Pred/actual",
-            "calibration_ratio",
-            ".3f",
-            "sum of predictions over sum of labels; 1 is right on average",
-        ),
-        _Column(
-            "ECE",
-            "ece",
-            ".4f",
-            "mean distance of predicted and actual rate over "
-            f"{NUM_CALIBRATION_BINS} equally full bins",
-        ),
-    ),
-    "value": (
-        *_COUNTS,
-        _Column("RMSE", "rmse", ".4g", "root of the mean squared error"),
-        _Column("MAE", "mae", ".4g", "mean absolute error"),
-        _Column("Rank corr.", "rank_correlation", ".4f", "Spearman's rank correlation"),
-        _Column(
-            "Pred/actual",
-            "calibration_ratio",
-            ".3f",
-            "sum of predictions over sum of labels; 1 is right on average",
-        ),
-    ),
-}
 
 _PACKAGES = ("recsys-mtl", "torch", "torchrec", "numpy", "pyarrow", "ray")
 
@@ -120,6 +39,7 @@ def write_report(
     command: str,
     counts: Mapping[str, Mapping[str, Mapping[str, int]]],
     seconds: Mapping[str, float],
+    curves: Mapping[str, Curve] | None = None,
 ) -> None:
     """Write the page: metrics, curves, calibration, distributions, recipe, command.
 
@@ -137,6 +57,7 @@ def write_report(
         command: What to type to make this again.
         counts: Split -> feature -> what was counted (missing, unseen, ...) -> values.
         seconds: By stage, in order.
+        curves: Test curves by task of levels or times.
     """
     best = [check for check in history if check["best"]][-1:]
     kept = float(best[0]["step"]) if best else None
@@ -163,7 +84,12 @@ def write_report(
                 task,
                 [
                     *_curves(task, history, kept),
-                    *_test_charts(task, label_BT[:, t], prediction_BT[:, t]),
+                    *task_charts(
+                        task,
+                        label_BT[:, t],
+                        prediction_BT[:, t],
+                        (curves or {}).get(task.name),
+                    ),
                 ],
             )
             for t, task in enumerate(recipe.tasks)
@@ -184,7 +110,7 @@ def _tables(
 ) -> list[dict[str, Any]]:
     """One table per kind of task, as text."""
     tables = []
-    for kind, columns in _COLUMNS.items():
+    for kind, columns in COLUMNS.items():
         names = [t.name for t in recipe.tasks if t.kind == kind and t.name in by_task]
         rows = [(n, [_cell(column, by_task[n]) for column in columns]) for n in names]
         if rows:
@@ -192,7 +118,7 @@ def _tables(
     return tables
 
 
-def _cell(column: _Column, of: Mapping[str, float]) -> tuple[str, str]:
+def _cell(column: Column, of: Mapping[str, float]) -> tuple[str, str]:
     """A value and its interval as text; empty where undefined."""
     if column.metric not in of:
         return "", ""
@@ -207,7 +133,7 @@ def _legend(recipe: Recipe) -> dict[str, str]:
     kinds = {task.kind for task in recipe.tasks}
     return {
         column.head: column.explain
-        for kind, columns in _COLUMNS.items()
+        for kind, columns in COLUMNS.items()
         if kind in kinds
         for column in columns
         if column.explain
@@ -242,36 +168,17 @@ def _curves(
     else:
         if train is not None:
             charts.append(line_chart("Training loss", [train], mark=kept))
-        rising = _valid(task.name, "rank_correlation", history)
+        of_kind = {
+            "ordinal": ("kappa", "Kappa"),
+            "survival": ("c_index", "C-index"),
+            "value": ("rank_correlation", "Rank correlation"),
+        }
+        metric, head = of_kind[task.kind]
+        rising = _valid(task.name, metric, history)
         if rising is not None:
-            title = "Rank correlation, validation"
+            title = f"{head}, validation"
             charts.append(line_chart(title, [rising], mark=kept))
     return charts
-
-
-def _test_charts(
-    task: TaskSpec,
-    label_B: Float[np.ndarray, " batch"],
-    prediction_B: Float[np.ndarray, " batch"],
-) -> list[Chart]:
-    exists_B = ~np.isnan(label_B)
-    label_R, prediction_R = label_B[exists_B], prediction_B[exists_B]
-    if not len(label_R):
-        return []
-    calibration = calibration_chart(
-        "Calibration, test", calibration_table(label_R, prediction_R)
-    )
-    if task.kind == "binary":
-        parts = [
-            ("negatives", prediction_R[label_R == 0]),
-            ("positives", prediction_R[label_R == 1]),
-        ]
-        return [calibration, distribution_chart("Scores by label, test", parts)]
-    parts = [("actual", label_R), ("predicted", prediction_R)]
-    return [
-        calibration,
-        distribution_chart("Amounts, test", parts, log_counts=True),
-    ]
 
 
 def _series(

@@ -6,16 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 from scipy.stats import binomtest, spearmanr
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import cohen_kappa_score, log_loss, roc_auc_score
 
 from recsys_mtl.config.task import BinaryTask, ValueTask
 from recsys_mtl.errors import ConfigError, DataError
 from recsys_mtl.evaluate.auc import grouped_auc
 from recsys_mtl.evaluate.calibration import calibration_table
+from recsys_mtl.evaluate.curve import Curve
 from recsys_mtl.evaluate.metric import (
     binary_metrics,
     evaluate_tasks,
     higher_is_better,
+    ordinal_metrics,
     value_metrics,
 )
 
@@ -336,3 +338,22 @@ def test_a_binary_label_of_2_is_refused():
 def test_a_metric_without_a_better_end_is_refused_by_name():
     with pytest.raises(ConfigError, match="calibration_ratio"):
         higher_is_better("calibration_ratio")
+
+
+def test_levels_are_measured_as_scikit_learn_does():
+    rng = np.random.default_rng(0)
+    above_BP = np.sort(rng.random((300, 3)))[:, ::-1]
+    label_B = (rng.random(300)[:, None] < above_BP).sum(axis=1).astype(float)
+    expected_B = above_BP.sum(axis=1)
+    metrics = ordinal_metrics(label_B, expected_B, 4, Curve((0.0, 1.0, 2.0), above_BP))
+    kappa = cohen_kappa_score(label_B, np.rint(expected_B), weights="quadratic")
+    assert metrics["kappa"] == pytest.approx(kappa)
+    prob_BL = -np.diff(np.pad(above_BP, ((0, 0), (1, 1)), constant_values=(1, 0)))
+    assert metrics["log_loss"] == pytest.approx(log_loss(label_B, prob_BL))
+    assert metrics["mae"] == pytest.approx(np.abs(label_B - expected_B).mean())
+    assert "log_loss" not in ordinal_metrics(label_B, expected_B, 4)
+
+
+def test_levels_that_are_all_alike_have_no_kappa():
+    assert "kappa" not in ordinal_metrics(np.zeros(5), np.zeros(5), 3)
+    assert ordinal_metrics(np.zeros(0), np.zeros(0), 3) == {"rows": 0, "positives": 0}

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from recsys_mtl.config.recipe import Recipe
+from recsys_mtl.evaluate.curve import Curve
 from recsys_mtl.evaluate.metric import evaluate_tasks
 from recsys_mtl.evaluate.report import write_report
 
@@ -201,3 +202,55 @@ def test_constant_predictions_still_make_a_page(recipe, tmp_path):
     arguments["prediction_BT"] = np.full_like(arguments["prediction_BT"], 0.0)
     write_report(tmp_path / "report.html", **arguments)
     assert "Calibration, test" in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_times_and_levels_have_charts_and_metrics_of_their_own(tmp_path):
+    tasks = [
+        {
+            "kind": "survival",
+            "name": "leave",
+            "time": "s",
+            "event": "e",
+            "horizons": [2, 5],
+        },
+        {"kind": "ordinal", "name": "rating", "label": "r", "levels": 3},
+    ]
+    recipe = make_recipe().model_dump() | {"tasks": tasks}
+    recipe["train"]["early_stopping"]["metric"] = "leave.c_index"
+    recipe = Recipe.model_validate(recipe)
+    rng = np.random.default_rng(0)
+    rate_B = rng.uniform(0.1, 0.4, 500)
+    points = (1.0, 2.0, 5.0, 9.0)
+    leave = Curve(points, np.exp(-rate_B[:, None] * points))
+    time_B, lost_B = rng.exponential(1 / rate_B), rng.exponential(9, 500)
+    signed_B = np.where(time_B < lost_B, time_B, -lost_B)
+    signed_B[::7] = np.nan
+    above_BP = np.sort(rng.random((500, 2)))[:, ::-1]
+    level_B = (rng.random(500)[:, None] < above_BP).sum(axis=1)
+    arguments = make_arguments(make_recipe())
+    arguments["label_BT"] = np.stack([signed_B, level_B], axis=1)
+    arguments["prediction_BT"] = np.stack([1 / rate_B, above_BP.sum(axis=1)], axis=1)
+    arguments["curves"] = {"leave": leave, "rating": Curve((0.0, 1.0), above_BP)}
+    metrics = evaluate_tasks(
+        recipe.tasks,
+        arguments["label_BT"],
+        arguments["prediction_BT"],
+        curves=arguments["curves"],
+    )
+    for check in arguments["history"]:
+        check |= {"metrics": metrics, "train_loss": {"leave": 1.0, "rating": 1.0}}
+    arguments |= {"recipe": recipe, "metrics": {"test": metrics}}
+    write_report(tmp_path / "report.html", **arguments)
+    text = (tmp_path / "report.html").read_text()
+    for chart in (
+        "Survival, test",
+        "Survival at 2, test",
+        "Survival at 5, test",
+        "Levels, test",
+        "Expected level, test",
+        "C-index, validation",
+        "Kappa, validation",
+    ):
+        assert f">{chart}<" in text
+    for task, metric in (("leave", "c_index"), ("rating", "log_loss")):
+        assert f"{metrics[task][metric]:.4f}" in text
