@@ -10,7 +10,7 @@ from recsys_mtl.data.batch import Batch
 from recsys_mtl.model.bottoms import AbstractBottom
 from recsys_mtl.model.chains import AbstractChain, Logits
 from recsys_mtl.model.embeddings import BatchEmbedding, EventSequence
-from recsys_mtl.model.gating import AbstractGating
+from recsys_mtl.model.gating import AbstractGating, GateLevel
 from recsys_mtl.model.heads import AbstractHead
 from recsys_mtl.model.towers import AbstractTower
 
@@ -60,9 +60,21 @@ class Trunk(nn.Module):
         sequences: tuple[EventSequence, ...] = (),
         contexts: tuple[Float[Tensor, "batch _ _"], ...] = (),
     ) -> Logits:
-        h_BTH = self.gating(self.bottom(fields_BFD, dense_BM, sequences))
+        return self.trace(fields_BFD, dense_BM, sequences, contexts)[0]
+
+    def trace(
+        self,
+        fields_BFD: Float[Tensor, "batch fields dim"],
+        dense_BM: Float[Tensor, "batch dense"],
+        sequences: tuple[EventSequence, ...] = (),
+        contexts: tuple[Float[Tensor, "batch _ _"], ...] = (),
+    ) -> tuple[Logits, tuple[GateLevel, ...]]:
+        """Give the logits, and show how experts were mixed for them."""
+        x_BSD = self.bottom(fields_BFD, dense_BM, sequences)
+        h_BTH, levels = self.gating.trace(x_BSD)
         logits = self.tower(self.chain.transfer(h_BTH), contexts)
-        return self.chain.compose(tuple(logits_BC.float() for logits_BC in logits))
+        composed = self.chain.compose(tuple(logits_BC.float() for logits_BC in logits))
+        return composed, levels
 
 
 @final

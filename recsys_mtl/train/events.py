@@ -39,6 +39,10 @@ class Events:
         for task, metrics in check.metrics.items():
             for name, value in metrics.items():
                 self._writer.add_scalar(f"valid/{task}.{name}", value, check.step)
+        for task, others in check.gradient_cosines.items():
+            for other, cosine in others.items():
+                name = f"gradient_cosine/{task}.{other}"
+                self._writer.add_scalar(name, cosine, check.step)
         for group, rate in enumerate(check.learning_rates):
             self._writer.add_scalar(f"learning_rate/{group}", rate, check.step)
         self._writer.add_scalar("rows_per_s", check.rows_per_s, check.step)

@@ -19,6 +19,7 @@ from recsys_mtl.data.batch import Batch
 from recsys_mtl.data.reader import FeatureReader
 from recsys_mtl.evaluate.metric import evaluate_tasks
 from recsys_mtl.features.manifest import FeatureManifest
+from recsys_mtl.model.network import Network
 from recsys_mtl.progress import OnProgress, silent
 from recsys_mtl.train.checkpoint import Checkpointer, build
 from recsys_mtl.train.device import DeviceName, check_precision, find_device
@@ -26,6 +27,7 @@ from recsys_mtl.train.events import Events, Meter
 from recsys_mtl.train.heap import steady_heap
 from recsys_mtl.train.optimizer import Optimizer
 from recsys_mtl.train.predict import predict
+from recsys_mtl.train.probe import Probe
 from recsys_mtl.train.quiet import quiet
 from recsys_mtl.train.schedule import Schedule
 from recsys_mtl.train.shard import process_group, shard
@@ -143,6 +145,10 @@ class _Run:
         self._model = shard(
             network, spec.embedding_optimizer, device=device, seed=spec.seed
         )
+        core = self._model.module
+        assert isinstance(core, Network)
+        self._core = core
+        self._probe = Probe(tables, names, device=device)
         self._optimizer = Optimizer(self._model, spec)
         if old is not None:
             self._checkpointer.restore(self._model, self._optimizer)
@@ -235,6 +241,7 @@ class _Run:
             step=state.step,
             train_loss=self._loss(everywhere=True),
             metrics=metrics,
+            gradient_cosines=self._probe(self._core),
             learning_rates=tuple(self._optimizer.rates),
             seconds=state.seconds,
             cpu_seconds=state.cpu_seconds,
