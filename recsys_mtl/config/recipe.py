@@ -9,6 +9,7 @@ from recsys_mtl.config.data import DataSpec
 from recsys_mtl.config.feature import FeatureSpec
 from recsys_mtl.config.model import ModelSpec
 from recsys_mtl.config.reference import (
+    bottom_faults,
     chain_faults,
     feature_faults,
     pooling_faults,
@@ -48,6 +49,9 @@ class Recipe(Spec):
             *feature_faults(self.data, self.features, self.tasks),
             *task_faults(self.data, self.tasks, self.train.early_stopping, self.score),
             *pooling_faults(self.model.embedding.dim, self.features),
+            *bottom_faults(
+                self.model.bottom, self.model.embedding.numeric, self.features
+            ),
             *chain_faults(self.model.chain, self.tasks),
             *tower_faults(
                 self.model.tower, self.model.embedding.numeric, self.features

@@ -3,16 +3,19 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
+from recsys_mtl.config.bottom import BottomSpec, DTRNSpec, FlatSpec
 from recsys_mtl.config.chain import AITMSpec, ChainSpec, ESMMSpec, IndependentSpec
 from recsys_mtl.config.data import DataSpec
 from recsys_mtl.config.feature import (
     AggregateFeature,
+    AttentionPooling,
     Bert4RecPooling,
     CategoricalFeature,
     CrossFeature,
     FeatureSpec,
     HistoryFeature,
     ListFeature,
+    MeanPooling,
     NumericFeature,
     QuantileFeature,
     TimePartFeature,
@@ -24,6 +27,7 @@ from recsys_mtl.config.train import EarlyStopping, TrainSpec
 
 __all__ = [
     "METRICS",
+    "bottom_faults",
     "chain_faults",
     "feature_faults",
     "near",
@@ -178,6 +182,34 @@ def width_faults(dim: int, train: TrainSpec) -> list[str]:
         f"train.embedding_optimizer {kind!r}, got {dim}; take {above}, or the "
         "optimizer 'adam'"
     ]
+
+
+def bottom_faults(
+    bottom: BottomSpec, numeric: str, features: Sequence[FeatureSpec]
+) -> list[str]:
+    """Find what is wrong between bottom and features, each as ``path: sentence``."""
+    if isinstance(bottom, FlatSpec):
+        return []
+    faults: list[str] = []
+    if numeric == "raw" and all(
+        isinstance(feature, NumericFeature | AggregateFeature) for feature in features
+    ):
+        faults.append(
+            f"model.bottom.kind: {bottom.kind!r} reads vectors, but all features are "
+            "numbers; add a feature with vectors, as a categorical one, set "
+            "model.embedding.numeric to 'linear', or take the bottom 'flat'"
+        )
+    if isinstance(bottom, DTRNSpec):
+        faults += [
+            f"features[{i}].pooling.kind: must be 'mean' or 'din' under model.bottom "
+            f"'dtrn', which lets the events of history {feature.name!r} read each "
+            f"other itself, got {feature.pooling.kind!r}; take one of the two, or the "
+            "bottom 'flat'"
+            for i, feature in enumerate(features)
+            if isinstance(feature, HistoryFeature)
+            and not isinstance(feature.pooling, MeanPooling | AttentionPooling)
+        ]
+    return faults
 
 
 def pooling_faults(dim: int, features: Sequence[FeatureSpec]) -> list[str]:

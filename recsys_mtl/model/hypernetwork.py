@@ -54,7 +54,9 @@ class Hypernetwork(nn.Module):
     Deviations:
         :math:`\theta_0` is stored tensor by tensor, in the authors' code as the bias
         of the last layer; the arithmetic is the same. The plain one has that bias too,
-        starting at zero. Whether codes lie in [0, 1] is not checked at run time.
+        starting at zero. The authors' code tells biases by name and lets them start at
+        zero for every code; here it is tensors that start at zero. Whether codes lie
+        in [0, 1] is not checked at run time.
 
     References:
         Gonzalez Ortiz, Guttag, Dalca, "Magnitude Invariant Parametrizations Improve
@@ -87,9 +89,15 @@ class Hypernetwork(nn.Module):
             nn.init.zeros_(layer.bias)
         self.sizes = [tensor.numel() for tensor in start]
         last_HG = torch.empty(sum(self.sizes), hidden[-1])
-        # The fan-out of a layer is that of one predicted tensor, not of all together.
-        for rows_HG in last_HG.split_with_sizes(self.sizes):
-            _kaiming(rows_HG)
+        # The fan-out of a layer is that of one predicted tensor, not of all together;
+        # and what starts at zero, a bias, is to start there for every code.
+        for rows_HG, tensor in zip(
+            last_HG.split_with_sizes(self.sizes), start, strict=True
+        ):
+            if tensor.any():
+                _kaiming(rows_HG)
+            else:
+                nn.init.zeros_(rows_HG)
         self.last_HG = nn.Parameter(last_HG)
         self.start = nn.ParameterList(
             tensor.detach().clone() if invariant else torch.zeros_like(tensor)

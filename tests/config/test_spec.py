@@ -5,6 +5,7 @@ import typing
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from recsys_mtl.config.bottom import BottomSpec
 from recsys_mtl.config.chain import ChainSpec
 from recsys_mtl.config.data import DataSpec, SplitSpec
 from recsys_mtl.config.feature import EncoderSpec, FeatureSpec, PoolingSpec
@@ -55,9 +56,15 @@ KINDS = [
             "bins": [1.0, 2.0],
         },
     ),
+    (BottomSpec, {"kind": "flat", "dropout": 0.1}),
+    (BottomSpec, {"kind": "dtrn", "width": 6, "num_heads": 3}),
+    (BottomSpec, {"kind": "apem", "num_groups": 2}),
     (GatingSpec, {"kind": "direct"}),
     (GatingSpec, {"kind": "shared_bottom", "hidden": [3]}),
     (GatingSpec, {"kind": "mmoe", "num_experts": 3}),
+    (GatingSpec, {"kind": "cgc", "num_shared": 0}),
+    (GatingSpec, {"kind": "ple", "levels": [[3, 2], [4]]}),
+    (GatingSpec, {"kind": "home", "groups": {"a": ["x"], "b": ["y", "z"]}}),
     (ChainSpec, {"kind": "independent"}),
     (ChainSpec, {"kind": "esmm", "steps": ["a", "b", "c"]}),
     (ChainSpec, {"kind": "aitm", "steps": ["a", "b"], "calibrator_weight": 0.0}),
@@ -182,6 +189,13 @@ def test_more_rows_than_users_can_hold_are_refused():
     with pytest.raises(ValidationError, match="at most 65536 x num_users"):
         TypeAdapter(InteractionSource).validate_python(
             {"kind": "simulator", "rows": 200_000, "num_users": 3}
+        )
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    with pytest.raises(ValidationError, match="num_heads must divide width, got 3 and"):
+        TypeAdapter(BottomSpec).validate_python(
+            {"kind": "dtrn", "width": 8, "num_heads": 3}
         )
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from recsys_mtl.config.bottom import FlatSpec
+from recsys_mtl.config.bottom import DTRNSpec, FlatSpec
 from recsys_mtl.config.feature import (
     AttentionPooling,
     Bert4RecPooling,
@@ -10,12 +10,11 @@ from recsys_mtl.config.feature import (
     HistoryFeature,
 )
 from recsys_mtl.config.gating import MMoESpec, SharedBottomSpec
-from recsys_mtl.config.model import EmbeddingSpec
 from recsys_mtl.config.task import OrdinalTask, SurvivalTask, ValueTask
 from recsys_mtl.config.tower import MLPTowerSpec
 from recsys_mtl.errors import ConfigError
 from recsys_mtl.features.schema import FeatureSchema, HistoryField, IdField
-from recsys_mtl.model.build import build_embedding
+from recsys_mtl.model.build import lay_out_histories
 
 B = 8
 
@@ -90,6 +89,7 @@ def test_parameter_count_is_the_formula(network_of):
     "stage",
     [
         {"bottom": FlatSpec(dropout=0.9)},
+        {"bottom": DTRNSpec(kind="dtrn", dropout=0.9)},
         {"gating": SharedBottomSpec(dropout=0.9)},
         {"gating": MMoESpec(dropout=0.9)},
         {"tower": MLPTowerSpec(dropout=0.9)},
@@ -124,4 +124,4 @@ def test_attention_without_anything_to_compare_names_the_history(pooling):
         ),
     )
     with pytest.raises(ConfigError, match=r"'seen'.*got dwell, all history_only"):
-        build_embedding(EmbeddingSpec(), features, schema, device=torch.device("cpu"))
+        lay_out_histories(features, schema)

@@ -5,9 +5,16 @@ import itertools
 import pytest
 import torch
 
-from recsys_mtl.config.bottom import FlatSpec
+from recsys_mtl.config.bottom import APEMSpec, DTRNSpec, FlatSpec
 from recsys_mtl.config.chain import AITMSpec, ESMMSpec, IndependentSpec
-from recsys_mtl.config.gating import DirectSpec, MMoESpec, SharedBottomSpec
+from recsys_mtl.config.gating import (
+    CGCSpec,
+    DirectSpec,
+    HoMESpec,
+    MMoESpec,
+    PLESpec,
+    SharedBottomSpec,
+)
 from recsys_mtl.config.model import ModelSpec
 from recsys_mtl.config.task import (
     BinaryTask,
@@ -22,12 +29,20 @@ from recsys_mtl.config.tower import (
     StreamSpec,
     WideDeepSpec,
 )
+from recsys_mtl.model.embeddings import EventSequence
 
-BOTTOMS = [FlatSpec()]
+BOTTOMS = [
+    FlatSpec(),
+    DTRNSpec(kind="dtrn", width=8, code_dim=3, hidden=(6,)),
+    APEMSpec(kind="apem", num_layers=2, num_groups=2, num_inducing=3, num_indicators=2),
+]
 GATINGS = [
     DirectSpec(),
     SharedBottomSpec(hidden=(8,)),
     MMoESpec(hidden=(8, 6), num_experts=3),
+    CGCSpec(kind="cgc", hidden=(6,), num_shared=1),
+    PLESpec(kind="ple", levels=((6,), (5,)), num_specific=2, num_shared=1),
+    HoMESpec(kind="home", levels=((6,), (5,)), lora_rank=2),
 ]
 TOWERS = [
     MLPTowerSpec(hidden=(5,)),
@@ -70,7 +85,10 @@ B = 32
 
 @pytest.fixture(
     params=[
-        *itertools.product(BOTTOMS, GATINGS, TOWERS, [IndependentSpec()], TASKS),
+        *itertools.product(BOTTOMS[:1], GATINGS, TOWERS, [IndependentSpec()], TASKS),
+        *itertools.product(
+            BOTTOMS[1:], GATINGS, TOWERS[:1], [IndependentSpec()], TASKS[1:]
+        ),
         *itertools.product(BOTTOMS[:1], GATINGS[-1:], TOWERS[:1], CHAINS, [CHAINED]),
         (BOTTOMS[0], GATINGS[-1], TOWERS[0], IndependentSpec(), KINDS),
     ],
@@ -117,14 +135,21 @@ def test_extreme_numbers_stay_finite(network, batches):
 @torch.no_grad()
 def test_export_equals_eager_at_another_batch_size(network, batches):
     rows = torch.export.Dim("rows", min=1)
+    embedded = network.embedding(batches(B))[:4]
+    sequences = tuple(
+        EventSequence(
+            {0: torch.export.Dim(f"events{number}", min=0)}, {0: rows}, {0: rows}
+        )
+        for number in range(len(embedded[2]))
+    )
     contexts = tuple({0: rows} for _ in network.embedding.contexts)
     program = torch.export.export(
         network.trunk.eval(),
-        tuple(network.embedding(batches(B))[:4]),
-        dynamic_shapes=({0: rows}, {0: rows}, (), contexts),
+        embedded,
+        dynamic_shapes=({0: rows}, {0: rows}, sequences, contexts),
     )
-    for num_rows in (1, 7):
-        embedded = network.embedding(batches(num_rows, seed=1))[:4]
+    for num_rows, options in ((1, {}), (7, {}), (7, {"history_length": 0})):
+        embedded = network.embedding(batches(num_rows, seed=1, **options))[:4]
         exported = program.module()(*embedded)
         for one, other in zip(exported, network.trunk(*embedded), strict=True):
             torch.testing.assert_close(one, other)

@@ -74,7 +74,7 @@ def test_the_plain_one_scales_with_its_code(size):
 
 def test_each_tensor_starts_with_a_fan_out_of_its_own():
     # Their norms are equal although one has a hundred times as many numbers.
-    network = Hypernetwork(D, (64,), [torch.zeros(20), torch.zeros(2_000)])
+    network = Hypernetwork(D, (64,), [torch.ones(20), torch.ones(2_000)])
     few, many = network.last_HG.detach().split([20, 2_000])
     assert few.norm() / many.norm() == pytest.approx(1.0, rel=0.1)
 
@@ -100,3 +100,12 @@ def test_the_start_is_a_copy_and_is_trained():
 def test_any_number_of_codes_keeps_its_axes(codes):
     one, other = Hypernetwork(D, (8,), START)(torch.rand(codes, D))
     assert (one.shape, other.shape) == ((codes, 4), (codes, 5, 3))
+
+
+def test_what_starts_at_zero_starts_there_for_every_code():
+    network = Hypernetwork(D, (8,), [torch.ones(3), torch.zeros(3)])
+    weight, bias = network(torch.rand(4, D))
+    assert (weight != 1).all()
+    assert (bias == 0).all()
+    bias.sum().backward()
+    assert network.last_HG.grad[3:].abs().sum() > 0, "but it can leave"

@@ -1,26 +1,17 @@
 """Feature specs and fitted sizes -> embedding tables and poolings."""
 
-from typing import NamedTuple, assert_never
+from typing import NamedTuple
 
 import torch
 
-from recsys_mtl.config.feature import (
-    AttentionPooling,
-    Bert4RecPooling,
-    FeatureSpec,
-    HistoryFeature,
-    MeanPooling,
-    PoolingSpec,
-)
 from recsys_mtl.config.model import EmbeddingSpec
-from recsys_mtl.errors import ConfigError
 from recsys_mtl.features.schema import (
     GAP,
     NUM_GAPS,
     FeatureSchema,
-    HistoryField,
     IdField,
 )
+from recsys_mtl.model.build.history import HistoryLayout, build_pooling
 from recsys_mtl.model.embeddings import (
     BatchEmbedding,
     ContextEmbedding,
@@ -28,9 +19,8 @@ from recsys_mtl.model.embeddings import (
     LinearNumbers,
     Table,
 )
-from recsys_mtl.model.embeddings import pooling as poolings
 
-__all__ = ["ContextColumns", "build_embedding", "build_pooling"]
+__all__ = ["ContextColumns", "build_embedding"]
 
 
 class ContextColumns(NamedTuple):
@@ -47,13 +37,23 @@ class ContextColumns(NamedTuple):
 
 def build_embedding(
     spec: EmbeddingSpec,
-    features: tuple[FeatureSpec, ...],
+    histories: tuple[HistoryLayout, ...],
     schema: FeatureSchema,
     *,
     device: torch.device,
     contexts: tuple[ContextColumns, ...] = (),
+    pool_histories: bool = True,
 ) -> BatchEmbedding:
-    """Lay out one table a field, shared by the histories whose events have it."""
+    """Lay out one table a field, shared by the histories whose events have it.
+
+    Args:
+        spec: How wide, and how it starts.
+        histories: What their events are made of.
+        schema: Tables and columns, as fitted.
+        device: Where tables lie.
+        contexts: What the tower reads through tables of its own.
+        pool_histories: Whether events are pooled here, and not by the bottom.
+    """
     shared = schema.sequence_tables
     own = [field for field in schema.ids if not field.history_only]
     candidates = tuple(field.name for field in own if field.name in shared)
@@ -74,15 +74,18 @@ def build_embedding(
         for history in schema.histories
         if history.gaps
     ]
-    specs = {f.name: f for f in features if isinstance(f, HistoryFeature)}
     return BatchEmbedding(
         spec.dim,
         pooled=pooled,
         sequence=sequence,
         candidates=candidates,
         histories=[
-            _history(specs[history.name], history, candidates, dim=spec.dim)
-            for history in schema.histories
+            HistoryEmbedding(
+                layout.columns,
+                layout.matched,
+                build_pooling(layout, dim=spec.dim) if pool_histories else None,
+            )
+            for layout in histories
         ],
         init_std=spec.init_std,
         device=device,
@@ -96,44 +99,6 @@ def build_embedding(
             for number, context in enumerate(contexts, start=1)
         ],
     )
-
-
-def build_pooling(
-    spec: PoolingSpec, *, dim: int, num_fields: int, num_matched: int, length: int
-) -> poolings.AbstractPooling:
-    """Build the pooling that ``spec`` names."""
-    match spec:
-        case MeanPooling():
-            return poolings.MeanPooling()
-        case AttentionPooling(hidden=hidden, dropout=dropout):
-            return poolings.TargetAttention(
-                dim,
-                num_fields=num_fields,
-                num_matched=num_matched,
-                hidden=hidden,
-                dropout=dropout,
-            )
-        case Bert4RecPooling():
-            width = num_fields * dim
-            masked = spec.masked_loss
-            return poolings.Bert4Rec(
-                poolings.EventEncoder(
-                    width,
-                    length=length,
-                    num_layers=spec.num_layers,
-                    num_heads=spec.num_heads,
-                    dropout=spec.dropout,
-                ),
-                guess=None
-                if masked is None
-                else poolings.MaskedGuess(
-                    width, dim, weight=masked.weight, share=masked.share
-                ),
-                pool=spec.pool,
-                query_width=num_matched * dim,
-            )
-        case _:
-            assert_never(spec)
 
 
 def _context(
@@ -166,36 +131,3 @@ def _readers(field: IdField, schema: FeatureSchema) -> tuple[str, ...]:
     own = () if field.history_only else (field.name,)
     histories = (h.name for h in schema.histories if field.name in h.fields)
     return (*own, *(f"{history}.{field.name}" for history in histories))
-
-
-def _history(
-    spec: HistoryFeature,
-    history: HistoryField,
-    candidates: tuple[str, ...],
-    *,
-    dim: int,
-) -> HistoryEmbedding:
-    matched = tuple(field for field in history.fields if field in candidates)
-    if _compares(spec.pooling) and not matched:
-        raise ConfigError(
-            f"history {spec.name!r} with pooling {spec.pooling.kind!r} must have a "
-            f"field that the scored row has too, got {', '.join(history.fields)}, all "
-            "history_only; add one or pool by 'mean'"
-        )
-    columns = tuple(f"{history.name}.{field}" for field in matched)
-    rest = tuple(column for column in history.columns if column not in columns)
-    pooling = build_pooling(
-        spec.pooling,
-        dim=dim,
-        num_fields=len(history.columns),
-        num_matched=len(matched),
-        length=history.length,
-    )
-    return HistoryEmbedding((*columns, *rest), matched, pooling)
-
-
-def _compares(spec: PoolingSpec) -> bool:
-    """Whether events are compared with the candidate."""
-    if isinstance(spec, Bert4RecPooling):
-        return spec.pool == "target"
-    return isinstance(spec, AttentionPooling)

@@ -9,11 +9,12 @@ from recsys_mtl.config.model import ModelSpec
 from recsys_mtl.config.task import TaskSpec
 from recsys_mtl.features.manifest import TaskStats
 from recsys_mtl.features.schema import FeatureSchema
-from recsys_mtl.model.build.bottom import build_bottom
+from recsys_mtl.model.build.bottom import build_bottom, pools_histories
 from recsys_mtl.model.build.chain import build_chain
 from recsys_mtl.model.build.embedding import build_embedding
 from recsys_mtl.model.build.gating import build_gating
 from recsys_mtl.model.build.head import build_head
+from recsys_mtl.model.build.history import lay_out_histories
 from recsys_mtl.model.build.tower import build_tower, tower_contexts
 from recsys_mtl.model.network import Network, Trunk
 
@@ -46,11 +47,14 @@ def build_network(
     task_heads = tuple(build_head(task, stats[task.name]) for task in tasks)
     num_logits = tuple(head.num_logits for head in task_heads)
     dim = model.embedding.dim
+    histories = lay_out_histories(features, schema)
+    by_bottom = pools_histories(model.bottom)
     embedding = build_embedding(
         model.embedding,
-        features,
+        histories,
         schema,
         device=device,
+        pool_histories=not by_bottom,
         contexts=tower_contexts(
             model.tower, schema, num_logits=num_logits, context_dim=dim
         ),
@@ -60,6 +64,8 @@ def build_network(
         num_fields=embedding.num_fields,
         dim=dim,
         num_dense=0 if embedding.numbers is not None else len(schema.dense),
+        num_tasks=len(tasks),
+        histories=histories if by_bottom else (),
     )
     names = tuple(task.name for task in tasks)
     gating = build_gating(model.gating, dim=bottom.out_dim, tasks=names)

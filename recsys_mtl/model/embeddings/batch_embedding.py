@@ -67,8 +67,8 @@ class BatchEmbedding(nn.Module):
 
     Shape:
         - batch: B rows
-        - return: ``fields_BFD`` of ``(batch, num_fields, dim)``, the dense numbers, and
-          contexts
+        - return: ``fields_BFD`` of ``(batch, num_fields, dim)``, the dense numbers,
+          events of histories without a pooling, and contexts
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class BatchEmbedding(nn.Module):
             if sequence
             else None
         )
-        events = sum(len(history.columns) for history in histories)
+        events = sum(len(h.columns) for h in histories if h.pooling is not None)
         self.num_fields = len(self.pooled_columns) + len(candidates) + events
         if numbers is not None:
             self.num_fields += len(numbers.weight_MD)
@@ -112,10 +112,15 @@ class BatchEmbedding(nn.Module):
         contexts = [c for c in self.contexts if isinstance(c, ContextEmbedding)]
         promises = [context.look_up(batch) for context in contexts]
         blocks: list[Tensor] = []
+        sequences: list[EventSequence] = []
         losses: list[Tensor] = []
         if self.sequence is not None:
-            vectors = self.sequence(batch.sequence)
-            blocks, losses = self._sequences(arrived(vectors), batch)
+            vectors = arrived(self.sequence(batch.sequence))
+            if self.candidates:
+                rows = batch.num_rows
+                blocks.append(single_events(vectors, self.candidates, rows))
+            pooled_blocks, sequences, losses = self._histories(vectors, batch)
+            blocks += pooled_blocks
         if pooled is not None:
             blocks.insert(0, stacked(arrived(pooled), self.pooled_columns, self.dim))
         dense_BM = batch.dense_BM
@@ -128,7 +133,7 @@ class BatchEmbedding(nn.Module):
         return Embedded(
             fields_BFD,
             dense_BM,
-            (),
+            tuple(sequences),
             tuple(
                 context(promise, batch)
                 for context, promise in zip(contexts, promises, strict=True)
@@ -136,18 +141,20 @@ class BatchEmbedding(nn.Module):
             sum(losses, start=fields_BFD.new_zeros(())),
         )
 
-    def _sequences(
+    def _histories(
         self, vectors: Mapping[str, JaggedTensor], batch: Batch
-    ) -> tuple[list[Float[Tensor, "batch fields dim"]], list[Float[Tensor, ""]]]:
+    ) -> tuple[list[Tensor], list[EventSequence], list[Tensor]]:
+        """Gather events; pool those that are pooled here, with their losses."""
         blocks: list[Tensor] = []
+        sequences: list[EventSequence] = []
         losses: list[Tensor] = []
         for history in self.histories.children():
             assert isinstance(history, HistoryEmbedding)
             events = history.events(vectors)
+            if history.pooling is None:
+                sequences.append(events)
+                continue
             blocks.append(history(events))
             if self.training:
                 losses.append(history.auxiliary(events, batch.sequence))
-        if self.candidates:
-            candidates_BFD = single_events(vectors, self.candidates, batch.num_rows)
-            blocks.insert(0, candidates_BFD)
-        return blocks, losses
+        return blocks, sequences, losses

@@ -32,13 +32,11 @@ class EventSequence(NamedTuple):
 class HistoryEmbedding(nn.Module):
     """Gathers a history's columns into events and pools them.
 
-    A bottom that pools events itself takes ``events`` and does not call it.
-
     Args:
         columns: Encoded columns of the history; first those whose field the candidate
             has too, in the order of ``matched``.
         matched: Encoded columns of the candidate.
-        pooling: Pools the events.
+        pooling: Pools the events; none where the bottom does.
 
     Shape:
         - events: as ``events`` gives them
@@ -49,7 +47,7 @@ class HistoryEmbedding(nn.Module):
         self,
         columns: tuple[str, ...],
         matched: tuple[str, ...],
-        pooling: AbstractPooling,
+        pooling: AbstractPooling | None,
     ) -> None:
         super().__init__()
         self.columns = columns
@@ -57,6 +55,7 @@ class HistoryEmbedding(nn.Module):
         self.pooling = pooling
 
     def forward(self, events: EventSequence) -> Float[Tensor, "batch fields dim"]:
+        assert self.pooling is not None, "the bottom pools these events"
         pooled_BKD: Tensor = self.pooling(*events)
         return pooled_BKD
 
@@ -69,6 +68,7 @@ class HistoryEmbedding(nn.Module):
             events: As ``events`` gives them.
             ids: Of all columns.
         """
+        assert self.pooling is not None, "the bottom pools these events"
         id_N = ids[self.columns[0]].values()
         return self.pooling.auxiliary(events.events_NKD, events.length_B, id_N)
 
