@@ -1,0 +1,271 @@
+"""Sharing between tasks compared: seven models on three logs, under one budget.
+
+    python benchmarks/multitask.py --data kuairand jd_micro simulator-0 simulator-1
+    python benchmarks/multitask.py --data simulator-0 --models mmoe home --seeds 2
+
+Needs RECSYS_MTL_DATA for the public logs. Every model gets the same settings to choose
+from (``_TRIALS``), one training each, chosen by the mean validation AUC of the binary
+tasks; the chosen one is trained with ``--seeds`` seeds, and only those see test rows,
+once. Everything but ``model.bottom``, ``model.gating`` and the settings tried is the
+shipped recipe's. Each training is kept in ``--folder``, so that a second start goes on.
+
+Prints one JSON line a model and log: test AUC a task, mean and standard deviation over
+seeds; differences to MMoE, paired by seed, with 95 % intervals of Student's t;
+parameters without embedding tables; processor seconds of a training. Last a table.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+_SIMULATED = {
+    "data.interactions.rows": 200_000,
+    "data.interactions.num_users": 1_000,
+    "data.interactions.num_items": 1_000,
+    "train.epochs": 5,
+}
+_LOGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "kuairand": ("kuairand", {"train.early_stopping.metric": "mean.auc"}),
+    "jd_micro": ("jd_micro", {}),
+    **{
+        f"simulator-{conflict}": (
+            "quickstart",
+            {**_SIMULATED, "data.interactions.conflict": conflict}
+            | {"train.early_stopping": "{metric: mean.auc, patience: 2}"},
+        )
+        for conflict in (0, 0.5, 1)
+    },
+}
+# Tasks that want the same of a feed, for HoME.
+_GROUPS = {
+    "kuairand": "{watch: [click, long_view], read: [read_comments, profile, comment], "
+    "share: [forward, follow]}",
+    "jd_micro": "{read: [comments, spec, bottom, dwell], buy: [cart, order]}",
+    "quickstart": "{watch: [click, long_view, watch_s], act: [like, follow, order]}",
+}
+# Experts of about the same number of parameters in all: 4 of (128, 64), or what comes
+# nearest to it in a gating with experts of tasks and groups.
+_MMOE = "{kind: mmoe, num_experts: 4, hidden: [128, 64], dropout: DROPOUT}"
+_HOME = (
+    "{kind: home, groups: GROUPS, levels: [[64], [64]], num_meta_shared: 2, "
+    "num_meta_group: 1, dropout: DROPOUT}"
+)
+_DTRN = "{kind: dtrn, dropout: DROPOUT}"
+_FLAT = "{kind: flat, dropout: DROPOUT}"
+_MODELS = {
+    "shared_bottom": (
+        _FLAT,
+        "{kind: shared_bottom, hidden: [384, 64], dropout: DROPOUT}",
+    ),
+    "mmoe": (_FLAT, _MMOE),
+    "ple": (
+        _FLAT,
+        "{kind: ple, levels: [[64], [64]], num_specific: 1, num_shared: 2, "
+        "dropout: DROPOUT}",
+    ),
+    "home": (_FLAT, _HOME),
+    "dtrn+mmoe": (_DTRN, _MMOE),
+    "dtrn+home": (_DTRN, _HOME),
+    "apem": ("{kind: apem}", _MMOE),
+}
+_TRIALS = [
+    {"DROPOUT": dropout, "train.optimizer.learning_rate": rate}
+    for dropout in (0.1, 0.3)
+    for rate in (0.0005, 0.001)
+]
+
+
+def main() -> None:
+    """Train what is not trained yet, and print what all came to."""
+    options = _options()
+    lines = [
+        line for log in options.data for line in _compare(log, options.models, options)
+    ]
+    for line in lines:
+        print(json.dumps(line))
+    print(_table(lines))
+
+
+def _compare(
+    log: str, models: list[str], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Tune and train all models on one log."""
+    recipe, changes = _LOGS[log]
+    tables = options.folder / log / "tables"
+    if not tables.exists():
+        arguments = ["features", recipe, "--output", str(tables), *_set(changes)]
+        _command(["-m", "recsys_mtl.cli", *arguments], threads=os.cpu_count() or 1)
+
+    def train(model: str, trial: int, seed: int, *, test: bool) -> dict[str, Any]:
+        settings = _settings(recipe, model, trial) | {"train.seed": seed}
+        job = {
+            "recipe": recipe,
+            "set": _set(changes | settings | {"train.num_threads": 1}),
+            "tables": str(tables),
+            "test": test,
+        }
+        text = json.dumps(job, sort_keys=True)
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        done = options.folder / log / f"{model}-{name}.json"
+        if not done.exists():
+            out = _command([str(Path(__file__).with_name("multitask_one.py")), text])
+            done.write_text(out.strip().split("\n")[-1])
+        result: dict[str, Any] = json.loads(done.read_text())
+        print(
+            f"{log} {model} trial {trial} seed {seed}: valid {result['valid']:.4f}, "
+            f"{result['cpu_s']:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+        return result
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        tried = {
+            model: [
+                pool.submit(train, model, trial, 0, test=False)
+                for trial in range(len(_TRIALS))
+            ]
+            for model in models
+        }
+        chosen = {
+            model: max(range(len(runs)), key=lambda i: runs[i].result()["valid"])
+            for model, runs in tried.items()
+        }
+        seeds = {
+            model: [
+                pool.submit(train, model, trial, seed, test=True)
+                for seed in range(options.seeds)
+            ]
+            for model, trial in chosen.items()
+        }
+        results = {m: [run.result() for run in runs] for m, runs in seeds.items()}
+    return [
+        _line(log, model, _TRIALS[chosen[model]], runs, results.get("mmoe"))
+        for model, runs in results.items()
+    ]
+
+
+def _settings(recipe: str, model: str, trial: int) -> dict[str, Any]:
+    bottom, gating = _MODELS[model]
+    tried = dict(_TRIALS[trial])
+    dropout = str(tried.pop("DROPOUT"))
+    gating = gating.replace("GROUPS", _GROUPS[recipe])
+    return {
+        "model.bottom": bottom.replace("DROPOUT", dropout),
+        "model.gating": gating.replace("DROPOUT", dropout),
+        "model.tower.dropout": dropout,
+        **tried,
+    }
+
+
+def _line(
+    log: str,
+    model: str,
+    trial: dict[str, Any],
+    runs: list[dict[str, Any]],
+    base: list[dict[str, Any]] | None,
+) -> dict[str, Any]:
+    tasks = list(runs[0]["test"])
+    auc = {task: [run["test"][task] for run in runs] for task in tasks}
+    line: dict[str, Any] = {
+        "log": log,
+        "model": model,
+        "chosen": trial,
+        "seeds": len(runs),
+        "auc": {task: _mean_sd(values) for task, values in auc.items()},
+        "mean_auc": _mean_sd([statistics.fmean(run["test"].values()) for run in runs]),
+        "parameters": runs[0]["parameters"],
+        "cpu_s": round(statistics.median(run["cpu_s"] for run in runs), 1),
+    }
+    if base is not None and model != "mmoe" and len(runs) > 1:
+        line["minus_mmoe"] = {
+            task: _paired(
+                [a - b["test"][task] for a, b in zip(values, base, strict=True)]
+            )
+            for task, values in auc.items()
+        }
+    return line
+
+
+def _mean_sd(values: list[float]) -> list[float]:
+    spread = statistics.stdev(values) if len(values) > 1 else math.nan
+    return [round(statistics.fmean(values), 4), round(spread, 4)]
+
+
+def _paired(differences: list[float]) -> list[float]:
+    """Mean difference and its 95 % interval."""
+    from scipy.stats import t
+
+    count, mean = len(differences), statistics.fmean(differences)
+    half = float(t.ppf(0.975, count - 1)) * statistics.stdev(differences) / count**0.5
+    return [round(value, 4) for value in (mean, mean - half, mean + half)]
+
+
+def _table(lines: list[dict[str, Any]]) -> str:
+    rows = []
+    for log in dict.fromkeys(line["log"] for line in lines):
+        of_log = [line for line in lines if line["log"] == log]
+        tasks = list(of_log[0]["auc"])
+        rows += ["", f"| {log} | {' | '.join(tasks)} | parameters | CPU s |"]
+        rows.append("|---" * (len(tasks) + 3) + "|")
+        for line in of_log:
+            cells = [_cell(line, task) for task in tasks]
+            cells += [f"{line['parameters']:,}", f"{line['cpu_s']:.0f}"]
+            rows.append(f"| {line['model']} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _cell(line: dict[str, Any], task: str) -> str:
+    mean, spread = line["auc"][task]
+    text = f"{mean:.4f} ± {spread:.4f}"
+    _, low, high = line.get("minus_mmoe", {}).get(task, (0, 0, 0))
+    # A star: better or worse than MMoE, and the interval leaves 0 out.
+    return text + (" +" if low > 0 else " -" if high < 0 else "")
+
+
+def _set(changes: dict[str, Any]) -> list[str]:
+    return [f"--set={key}={value}" for key, value in changes.items()]
+
+
+def _command(arguments: list[str], *, threads: int = 1) -> str:
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", nargs="+", choices=list(_LOGS), default=list(_LOGS))
+    parser.add_argument(
+        "--models", nargs="+", choices=list(_MODELS), default=list(_MODELS)
+    )
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    parser.add_argument(
+        "--folder", type=Path, default=default / "recsys-mtl" / "multitask"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
