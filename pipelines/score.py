@@ -42,8 +42,9 @@ def score_table(
 ) -> int:
     """Predict every row of a table, in its order.
 
-    Writes keys and timestamp as they came, a column per task, ``score``,
-    ``known_user`` and ``known_item``.
+    Writes keys and timestamp as they came, a column per task and one
+    ``<task>.<detail>`` per detail that it has, ``score``, ``known_user`` and
+    ``known_item``.
 
     Args:
         bundle: Folder of the bundle.
@@ -118,7 +119,9 @@ def _columns(
         if column.origin == "context" and not column.history_only:
             needed[column.name] = None
     given = [c.name for c in bundle.signature if c.name in have]
-    made = {*(task.name for task in bundle.recipe.tasks), *_MADE}
+    tasks = zip(bundle.recipe.tasks, bundle.network.detail_names, strict=True)
+    details = (f"{task.name}.{name}" for task, names in tasks for name in names)
+    made = {*(task.name for task in bundle.recipe.tasks), *details, *_MADE}
     taken = sorted(made & set(handed_on))
     if taken:
         raise DataError(
@@ -183,10 +186,12 @@ class _Scorer:
         self._keys = keys
 
     def __call__(self, raw: pa.Table) -> pa.Table:
-        scored = self._ranker.score(raw)
+        scored = self._ranker.score(raw, details=True)
         columns = {name: raw.column(name) for name in self._keys}
         for t, task in enumerate(self._ranker.tasks):
             columns[task] = pa.array(scored.prediction_BT[:, t])
+            for name, detail_B in scored.details.get(task, {}).items():
+                columns[f"{task}.{name}"] = pa.array(detail_B)
         made = (scored.score_B, scored.known_user_B, scored.known_item_B)
         return pa.table(columns | dict(zip(_MADE, map(pa.array, made), strict=True)))
 

@@ -114,8 +114,49 @@ class Tiny:
         return self.log.slice(100, count).drop_columns(["click", "dwell"])
 
 
+KINDS = {
+    "name": "kinds",
+    "tasks": [
+        {
+            "kind": "survival",
+            "name": "leave",
+            "time": "dwell",
+            "event": "click",
+            "horizons": [2.0],
+        },
+        {"kind": "ordinal", "name": "rating", "label": "click", "levels": 3},
+        {"kind": "binary", "name": "click", "label": "click"},
+    ],
+    "score": {"kind": "sum", "weights": {"click": 1.0, "leave": 0.01}},
+}
+
+STATS = {
+    task: TaskStats(
+        rows=1,
+        positives=1,
+        mean=0.5,
+        log_mean=1,
+        log_std=1,
+        level_rows=(5, 3, 2),
+        edges=(1.0, 3.0, 9.0),
+        hazards=(0.2, 0.5, 0.9),
+    )
+    for task in ("click", "watch", "leave", "rating")
+}
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Tiny:
+    return _make(tmp_path_factory.mktemp("tiny"), RECIPE)
+
+
+@pytest.fixture(scope="session")
+def tiny_kinds(tmp_path_factory) -> Tiny:
+    """The same with tasks that have details."""
+    return _make(tmp_path_factory.mktemp("kinds"), RECIPE | KINDS)
+
+
+def _make(folder: Path, spec: dict) -> Tiny:
     rng = np.random.default_rng(0)
     users = pa.table(
         {
@@ -142,8 +183,8 @@ def tiny(tmp_path_factory) -> Tiny:
             "dwell": rng.lognormal(1, 1, NUM_ROWS),
         }
     )
-    recipe = Recipe.model_validate(RECIPE)
-    folder = _bundle(tmp_path_factory.mktemp("tiny"), recipe, users, items, log)
+    recipe = Recipe.model_validate(spec)
+    folder = _bundle(folder, recipe, users, items, log)
     return Tiny(folder, recipe, users, items, log)
 
 
@@ -169,10 +210,7 @@ def _bundle(folder: Path, recipe: Recipe, users, items, log) -> Path:
     featurizer.save(tables / "encoders")
     EntityTable.build(users, "user_id").save(tables / "users.arrow")
     EntityTable.build(items, "item_id").save(tables / "items.arrow")
-    stats = {
-        task: {"train": TaskStats(rows=1, positives=1, mean=0.5, log_mean=1, log_std=1)}
-        for task in ("click", "watch")
-    }
+    stats = {task.name: {"train": STATS[task.name]} for task in recipe.tasks}
     FeatureManifest(
         recipe=recipe.model_dump(mode="json"),
         recipe_digest=recipe_digest(recipe),

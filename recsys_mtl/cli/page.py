@@ -40,6 +40,21 @@ _VALUE = {
     "rank_correlation": ("rank corr.", ".4f"),
     "calibration_ratio": ("calibr.", ".3f"),
 }
+_ORDINAL = {
+    "rows": ("rows", ",.0f"),
+    "mae": ("MAE", ".4f"),
+    "kappa": ("kappa", ".4f"),
+    "rank_correlation": ("rank corr.", ".4f"),
+    "log_loss": ("log loss", ".4f"),
+}
+_SURVIVAL = {
+    "rows": ("rows", ",.0f"),
+    "positives": ("events", ",.0f"),
+    "c_index": ("C-index", ".4f"),
+    "c_index_uno": ("IPCW", ".4f"),
+    "integrated_brier": ("IBS", ".4f"),
+    "ece": ("ECE", ".4f"),
+}
 # Deviations take room: of several seeds, what a comparison would quote.
 _OF_SEEDS = (
     "positives",
@@ -48,6 +63,9 @@ _OF_SEEDS = (
     "reached",
     "normalised_entropy",
     "rmse",
+    "kappa",
+    "c_index",
+    "integrated_brier",
 )
 
 
@@ -60,9 +78,19 @@ def metrics_table(
         metrics: As ``evaluate_tasks`` gives them.
         deviations: Of several seeds.
     """
-    value = {task: m for task, m in metrics.items() if "rmse" in m}
-    binary = {task: m for task, m in metrics.items() if task not in value}
-    kinds = ((binary, _BINARY), (value, _VALUE))
+    # A task without rows has counts alone, and stands with the binary ones.
+    kinds: list[tuple[dict[str, Mapping[str, float]], Mapping[str, tuple[str, str]]]]
+    kinds = [({}, columns) for columns in (_BINARY, _VALUE, _ORDINAL, _SURVIVAL)]
+    binary, value, ordinal, survival = (part for part, _ in kinds)
+    for task, of in metrics.items():
+        if "rmse" in of:
+            value[task] = of
+        elif "mae" in of:
+            ordinal[task] = of
+        elif {"c_index", "integrated_brier"} & of.keys():
+            survival[task] = of
+        else:
+            binary[task] = of
     return Group(
         *(_table(part, columns, deviations or {}) for part, columns in kinds if part)
     )

@@ -145,3 +145,9 @@ class Network(nn.Module):
         """For each task what there is to tell beside the prediction, by name."""
         heads = zip(self.heads, logits, strict=True)
         return tuple(head.details(x_BC) for head, x_BC in heads)
+
+    @property
+    def detail_names(self) -> tuple[tuple[str, ...], ...]:
+        """For each task the names in ``details``, which no batch changes."""
+        logits = tuple(torch.zeros(1, head.num_logits) for head in self.heads)
+        return tuple(tuple(details) for details in self.details(logits))

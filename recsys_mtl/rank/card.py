@@ -27,10 +27,18 @@ class InputColumn(Struct, frozen=True):
 
 
 class TaskCard(Struct, frozen=True):
-    """A task: ``binary`` predicts a probability, ``value`` an amount."""
+    """A task.
+
+    Attributes:
+        name: As in the recipe.
+        kind: ``binary`` predicts a probability, ``value`` an amount, ``ordinal`` the
+            expected level, ``survival`` the expected time.
+        details: What there is to tell beside the prediction.
+    """
 
     name: str
     kind: str
+    details: list[str] = []
 
 
 class ModelCard(Struct, frozen=True):

@@ -1,12 +1,13 @@
 """A bundle that answers: raw rows in, predictions and one score out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, final
 
 import numpy as np
 import pyarrow as pa
 import torch
 from jaxtyping import Bool, Float
+from msgspec import UNSET
 
 from recsys_mtl.config.feature import HistoryFeature
 from recsys_mtl.data.batch import to_batch
@@ -42,12 +43,17 @@ class Scored:
         score_B: The fused score.
         known_user_B: Whether the bundle knows the row's user.
         known_item_B: Whether the bundle knows the row's item.
+        details: By task that has any, then by name, what there is beside the
+            prediction; empty unless it was asked for.
     """
 
     prediction_BT: Float[np.ndarray, "batch tasks"]
     score_B: Float[np.ndarray, " batch"]
     known_user_B: Bool[np.ndarray, " batch"]
     known_item_B: Bool[np.ndarray, " batch"]
+    details: dict[str, dict[str, Float[np.ndarray, " batch"]]] = field(
+        default_factory=dict
+    )
 
 
 @final
@@ -66,6 +72,9 @@ class Ranker:
         self._bundle = bundle
         self._spec = recipe.fused_score
         self.tasks = tuple(task.name for task in recipe.tasks)
+        self._detail_names = dict(
+            zip(self.tasks, bundle.network.detail_names, strict=True)
+        )
         self.card: ModelCard = _card(bundle)
         self._reader = RequestReader(
             self.card.signature, recipe.data.keys, recipe.data.timestamp
@@ -77,12 +86,13 @@ class Ranker:
         return self.card.name
 
     @torch.inference_mode()
-    def score(self, raw: pa.Table) -> Scored:
+    def score(self, raw: pa.Table, *, details: bool = False) -> Scored:
         """Score rows.
 
         Args:
             raw: Raw columns by name; what is left out is looked up by key, and is
                 missing where the key is unknown. Columns no feature reads do no harm.
+            details: Whether to tell what tasks have beside their predictions.
 
         Shape:
             - prediction_BT: ``(rows, tasks)``, float32
@@ -92,9 +102,22 @@ class Ranker:
         assembled = bundle.store.assemble(raw)
         encoded = bundle.featurizer.encode(assembled.raw, assembled.histories)
         prediction_BT = np.empty((0, len(self.tasks)), dtype=np.float32)
+        told = {
+            task: dict.fromkeys(names, prediction_BT[:, 0])
+            for task, names in self._detail_names.items()
+            if names
+        }
         if encoded.num_rows:  # TorchRec takes no empty batches
             batch = to_batch(encoded, bundle.schema)
-            prediction_BT = bundle.network.predict(bundle.network(batch).logits).numpy()
+            logits = bundle.network(batch).logits
+            prediction_BT = bundle.network.predict(logits).numpy()
+            if details:
+                made = zip(self.tasks, bundle.network.details(logits), strict=True)
+                told = {
+                    task: {name: detail_B.numpy() for name, detail_B in of.items()}
+                    for task, of in made
+                    if of
+                }
         keys, store = bundle.recipe.data.keys, bundle.store
         rows = assembled.raw
         return Scored(
@@ -102,6 +125,7 @@ class Ranker:
             fuse(self._spec, prediction_BT, self.tasks),
             self._known(store.users, keys.user, rows, assembled.known_user_B),
             self._known(store.items, keys.item, rows, assembled.known_item_B),
+            told if details else {},
         )
 
     def rank(self, request: RankRequest, *, now_us: int) -> RankResponse:
@@ -117,7 +141,10 @@ class Ranker:
         chosen = self._chosen(request.tasks)
         items = self._reader.candidates(request)
         raw = self._reader.ranking(request, now_us)
-        scored = self.score(raw.table)
+        scored = self.score(raw.table, details=request.details)
+        told = {
+            task: scored.details[task] for task, _ in chosen if task in scored.details
+        }
         order = np.argsort(-scored.score_B, kind="stable")[: request.top_k]
         ranked = [
             RankedItem(
@@ -126,6 +153,12 @@ class Ranker:
                 predictions={
                     task: float(scored.prediction_BT[i, t]) for task, t in chosen
                 },
+                details={
+                    task: {name: float(detail_B[i]) for name, detail_B in of.items()}
+                    for task, of in told.items()
+                }
+                if request.details
+                else UNSET,
             )
             for i in order
         ]
@@ -155,7 +188,7 @@ class Ranker:
         """
         chosen = self._chosen(request.tasks)
         raw = self._reader.rows(request, now_us)
-        scored = self.score(raw.table)
+        scored = self.score(raw.table, details=request.details)
         return ScoreResponse(
             request_id=request.request_id,
             model=self.card.name,
@@ -170,6 +203,15 @@ class Ranker:
             ),
             timestamp=raw.timestamp,
             timestamp_from=_source(raw.timed_by_request),
+            details={
+                task: {
+                    n: detail_B.tolist() for n, detail_B in scored.details[task].items()
+                }
+                for task, _ in chosen
+                if task in scored.details
+            }
+            if request.details
+            else UNSET,
         )
 
     def example(self) -> RankRequest:
@@ -237,7 +279,12 @@ def _card(bundle: Bundle) -> ModelCard:
         version=bundle.version,
         created=info.created,
         description=recipe.description,
-        tasks=[TaskCard(task.name, task.kind) for task in recipe.tasks],
+        tasks=[
+            TaskCard(task.name, task.kind, list(details))
+            for task, details in zip(
+                recipe.tasks, bundle.network.detail_names, strict=True
+            )
+        ],
         score={"kind": score.kind, "weights": dict(score.weights)},
         signature=_signature(bundle),
         metrics=info.metrics,

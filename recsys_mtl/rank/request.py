@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 __all__ = [
     "Cell",
@@ -89,6 +89,7 @@ class RankRequest(_Input, frozen=True):
         item_ids: Candidates by id only.
         top_k: Length of the answer; all candidates if left out.
         tasks: Whose predictions to tell; all if left out. The score is unaffected.
+        details: Whether to tell what a task has beside its prediction.
     """
 
     request_id: str | None = None
@@ -99,6 +100,7 @@ class RankRequest(_Input, frozen=True):
     item_ids: list[Id] | None = None
     top_k: Annotated[int, Meta(ge=1)] | None = None
     tasks: list[str] | None = None
+    details: bool = False
 
 
 class ScoreRequest(_Input, frozen=True):
@@ -113,6 +115,7 @@ class ScoreRequest(_Input, frozen=True):
         rows: One object a row; either this or ``columns``.
         columns: One list a column, all of one length.
         tasks: Whose predictions to tell; all if left out. The score is unaffected.
+        details: Whether to tell what a task has beside its prediction.
     """
 
     request_id: str | None = None
@@ -120,14 +123,23 @@ class ScoreRequest(_Input, frozen=True):
     rows: list[dict[str, Cell]] | None = None
     columns: dict[str, list[Cell]] | None = None
     tasks: list[str] | None = None
+    details: bool = False
 
 
 class RankedItem(Struct, frozen=True):
-    """A candidate with its prediction a task and the score it is sorted by."""
+    """A candidate with its prediction a task and the score it is sorted by.
+
+    Attributes:
+        id: As it was given.
+        score: What candidates are sorted by.
+        predictions: By task.
+        details: By task that has any, then by name; only if asked for.
+    """
 
     id: Id
     score: float
     predictions: dict[str, float]
+    details: dict[str, dict[str, float]] | UnsetType = UNSET
 
 
 class UnknownIds(Struct, frozen=True):
@@ -178,6 +190,7 @@ class ScoreResponse(Struct, frozen=True):
         unknown: Which rows were scored with defaults.
         timestamp: Taken for all rows where the request had no column of times.
         timestamp_from: Who said when; null if the model knows no time.
+        details: By task that has any, then by name; only if asked for.
     """
 
     request_id: str | None
@@ -188,3 +201,4 @@ class ScoreResponse(Struct, frozen=True):
     unknown: UnknownRows
     timestamp: int | float | str | None
     timestamp_from: Literal["request", "server"] | None
+    details: dict[str, dict[str, list[float]]] | UnsetType = UNSET

@@ -107,3 +107,13 @@ def test_the_closing_page_shows_what_was_ranked_best_first():
 def test_stages_that_were_done_before_are_told(skipped):
     said = printed(closing_page(summary(skipped=skipped), Path("runs/x")))
     assert ("done before: features, train" in said) == bool(skipped)
+
+
+def test_levels_and_times_have_tables_of_their_own():
+    rating = {"rows": 9.0, "positives": 5.0, "mae": 0.5, "kappa": 0.6123}
+    leave = {"rows": 7.0, "positives": 3.0, "c_index": 0.7123, "ece": 0.0123}
+    said = printed(metrics_table({"leave": leave, "rating": rating, "click": CLICK}))
+    first, second, third = said.split("task")[1:]
+    assert "0.8306" in first
+    assert "0.6123" in second
+    assert "0.7123" in third

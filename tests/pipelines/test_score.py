@@ -97,3 +97,22 @@ def test_a_folder_that_is_no_bundle_is_refused(rows, tmp_path):
     pq.write_table(rows, tmp_path / "rows.parquet")
     with pytest.raises(ArtifactError):
         score_table(tmp_path, tmp_path / "rows.parquet", tmp_path / "out.parquet")
+
+
+def test_details_are_columns_beside_the_prediction(tiny_kinds, tmp_path):
+    rows = tiny_kinds.interactions(50)
+    pq.write_table(rows, tmp_path / "in.parquet")
+    score_table(tiny_kinds.bundle, tmp_path / "in.parquet", tmp_path / "out.parquet")
+    table = pq.read_table(tmp_path / "out.parquet")
+    scored = Ranker(load_bundle(tiny_kinds.bundle)).score(rows, details=True)
+    leave, rating = scored.details["leave"], scored.details["rating"]
+    assert table.column_names[3:] == [
+        "leave",
+        *(f"leave.{name}" for name in leave),
+        "rating",
+        *(f"rating.{name}" for name in rating),
+        "click",
+        *COLUMNS[-3:],
+    ]
+    for name, detail_B in leave.items():
+        np.testing.assert_allclose(table[f"leave.{name}"], detail_B, rtol=1e-5)

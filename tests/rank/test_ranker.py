@@ -130,7 +130,46 @@ def test_equal_scores_stay_in_the_order_given(ranker, monkeypatch):
     score_B = np.random.default_rng(0).integers(0, 3, 200).astype(np.float64)
     known_B = np.ones(200, bool)
     scored = Scored(np.zeros((200, 2), np.float32), score_B, known_B, known_B)
-    monkeypatch.setattr(Ranker, "score", lambda self, raw: scored)
+    monkeypatch.setattr(Ranker, "score", lambda self, raw, **_: scored)
     request = RankRequest(item_ids=list(range(200)))
     ids = [item.id for item in ranker.rank(request, now_us=NOW).items]
     assert ids == sorted(range(200), key=lambda i: -score_B[i])
+
+
+@pytest.fixture(scope="module")
+def kinds(tiny_kinds):
+    return Ranker(load_bundle(tiny_kinds.bundle))
+
+
+def test_details_are_told_to_those_who_ask(kinds, tiny_kinds):
+    raw = tiny_kinds.interactions(20)
+    assert kinds.score(raw).details == {}
+    scored = kinds.score(raw, details=True)
+    assert list(scored.details) == ["leave", "rating"]
+    leave, rating = scored.details.values()
+    assert list(leave) == ["median", "survival@2", "hazard@2"]
+    assert ((leave["survival@2"] > 0) & (leave["survival@2"] < 1)).all()
+    levels_B = sum(level * rating[f"prob@{level}"] for level in range(3))
+    np.testing.assert_allclose(levels_B, scored.prediction_BT[:, 1], rtol=1e-5)
+    cards = {card.name: card.details for card in kinds.card.tasks}
+    assert cards == {"leave": [*leave], "rating": [*rating], "click": []}
+
+
+def test_answers_have_the_details_of_the_tasks_asked_for(kinds, tiny_kinds):
+    rows = tiny_kinds.interactions(5).to_pylist()
+    request = ScoreRequest(rows=rows, tasks=["leave", "click"], details=True)
+    answer = kinds.answer(request, now_us=NOW)
+    expected = kinds.score(tiny_kinds.interactions(5), details=True).details["leave"]
+    assert list(answer.details) == ["leave"]
+    for name, detail_B in answer.details["leave"].items():
+        np.testing.assert_allclose(detail_B, expected[name], rtol=1e-6)
+    ranking = RankRequest(user=UserInput(id="u1"), item_ids=[101, 105], details=True)
+    ranked = kinds.rank(ranking, now_us=NOW)
+    assert [list(item.details) for item in ranked.items] == [["leave", "rating"]] * 2
+
+
+def test_no_rows_have_details_without_numbers(kinds, tiny_kinds):
+    empty = kinds.score(tiny_kinds.interactions(0), details=True).details
+    names = kinds.score(tiny_kinds.interactions(1), details=True).details
+    assert [*empty["leave"]] == [*names["leave"]]
+    assert all(len(detail_B) == 0 for detail_B in empty["leave"].values())

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recsys_mtl.export.bundle import load_bundle
+from recsys_mtl.rank.ranker import Ranker
 from serving.app import create_app
 from serving.settings import ServingSettings
 
@@ -599,3 +601,48 @@ def test_connections_are_kept_alive(url):
         first = client.get("/healthz")
         second = client.get("/healthz")
     assert first.extensions["network_stream"] is second.extensions["network_stream"]
+
+
+@pytest.fixture(scope="module")
+def kinds(tiny_kinds):
+    return Ranker(load_bundle(tiny_kinds.bundle))
+
+
+def test_details_over_http_are_those_offline(kinds, tiny_kinds):
+    app = create_app(kinds, ServingSettings())
+    rows = {"user_id": [USER] * len(ITEMS), "item_id": ITEMS, "ts": [AT] * len(ITEMS)}
+    scored = kinds.score(pa.table(rows), details=True)
+    columns = {"columns": rows, "details": True}
+    answer = call(app, "POST", "/v1/score", json=columns).json()
+    assert answer["details"].keys() == scored.details.keys() == {"leave", "rating"}
+    for task, details in scored.details.items():
+        for name, detail_B in details.items():
+            np.testing.assert_allclose(
+                answer["details"][task][name], detail_B, rtol=1e-6
+            )
+    ranking = {
+        "user": {"id": USER},
+        "item_ids": ITEMS,
+        "context": {"ts": AT},
+        "tasks": ["leave"],
+        "details": True,
+    }
+    ranked = call(app, "POST", "/v1/rank", json=ranking).json()
+    for item in ranked["items"]:
+        place = ITEMS.index(item["id"])
+        expected = {n: d[place] for n, d in scored.details["leave"].items()}
+        assert item["details"] == {"leave": pytest.approx(expected, rel=1e-6)}
+
+
+def test_without_asking_there_are_no_details(client, kinds):
+    app = create_app(kinds, ServingSettings())
+    request = {"user": {"id": USER}, "item_ids": ITEMS}
+    answer = call(app, "POST", "/v1/rank", json=request).json()
+    assert all("details" not in item for item in answer["items"])
+    schemas = call(app, "GET", "/openapi.json").json()["components"]["schemas"]
+    assert "details" in schemas["RankRequest"]["properties"]
+    assert "details" in schemas["RankedItem"]["properties"]
+    assert "details" not in schemas["RankedItem"]["required"]
+    # Tasks without details say so rather than nothing.
+    answer = ask(client, details=True)
+    assert all(item["details"] == {} for item in answer["items"])
