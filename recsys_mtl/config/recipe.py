@@ -19,6 +19,7 @@ from recsys_mtl.config.reference import (
 )
 from recsys_mtl.config.score import ScoreSpec, SumScore
 from recsys_mtl.config.task import TaskSpec
+from recsys_mtl.config.task_group import group_faults
 from recsys_mtl.config.train import TrainSpec
 
 __all__ = ["Recipe"]
@@ -52,6 +53,7 @@ class Recipe(Spec):
             *bottom_faults(
                 self.model.bottom, self.model.embedding.numeric, self.features
             ),
+            *group_faults(self.model.gating, self.tasks),
             *chain_faults(self.model.chain, self.tasks),
             *tower_faults(
                 self.model.tower, self.model.embedding.numeric, self.features

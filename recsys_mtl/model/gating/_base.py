@@ -3,10 +3,11 @@
 import abc
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["AbstractGating", "GateLevel", "GatingTrace", "task_gates"]
+__all__ = ["AbstractGating", "GateLevel", "GatingTrace", "mix", "task_gates"]
 
 
 class GateLevel(NamedTuple):
@@ -61,6 +62,21 @@ class AbstractGating(nn.Module, abc.ABC):
     ) -> Float[Tensor, "batch tasks hidden"]:
         """Mix the experts for each task."""
         return self.trace(x_BSD).hidden_BTH
+
+
+def mix(
+    weight_BTE: Float[Tensor, "batch gates experts"],
+    expert_BSEH: Float[Tensor, "batch sharing experts hidden"],
+) -> Float[Tensor, "batch gates hidden"]:
+    """Sum the experts as weighed by each gate.
+
+    Args:
+        weight_BTE: Weights.
+        expert_BSEH: Outputs of the experts; for all gates, or for each its own.
+    """
+    if expert_BSEH.shape[1] == 1:
+        return torch.bmm(weight_BTE, expert_BSEH.squeeze(1))
+    return torch.einsum("bte,bteh->bth", weight_BTE, expert_BSEH)
 
 
 def task_gates(num_tasks: int) -> tuple[str, ...]:

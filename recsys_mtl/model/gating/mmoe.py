@@ -12,6 +12,7 @@ from recsys_mtl.model.gating._base import (
     AbstractGating,
     GateLevel,
     GatingTrace,
+    mix,
     task_gates,
 )
 
@@ -71,10 +72,8 @@ class MMoE(AbstractGating):
         if x_BSD.shape[1] == 1:
             logit_BX = F.linear(x_BSD.flatten(0, 1), self.gates_TED.flatten(0, 1))
             gate_BTE = logit_BX.view(-1, num_tasks, num_experts).softmax(-1)
-            hidden_BTH = torch.bmm(gate_BTE, expert_BSEH.squeeze(1))
         else:
             gate_BTE = torch.einsum("btd,ted->bte", x_BSD, self.gates_TED).softmax(-1)
-            hidden_BTH = torch.einsum("bte,bteh->bth", gate_BTE, expert_BSEH)
         experts, gates = ("shared",) * num_experts, task_gates(num_tasks)
         level = GateLevel("experts", experts, gates, gate_BTE, expert_BSEH)
-        return GatingTrace(hidden_BTH, (level,))
+        return GatingTrace(mix(gate_BTE, expert_BSEH), (level,))

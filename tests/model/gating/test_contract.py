@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recsys_mtl.model.gating import Direct, MMoE, SharedBottom
+from recsys_mtl.model.gating import PLE, Direct, ExpertCounts, HoME, MMoE, SharedBottom
 
 B, D, T = 5, 4, 2
 GATINGS = [
@@ -11,6 +11,25 @@ GATINGS = [
     SharedBottom(D, (6, 8), num_tasks=T),
     MMoE(D, (6, 8), num_experts=3, num_tasks=T),
     MMoE(D, (8,), num_experts=1, num_tasks=T),
+    PLE(D, ((6, 8),), num_tasks=T, num_specific=1, num_shared=2),
+    PLE(D, ((6,), (8,)), num_tasks=T, num_specific=2, num_shared=1),
+    PLE(D, ((6,), (8,)), num_tasks=T, num_specific=2, num_shared=0),
+    HoME(
+        D,
+        ((6, 5), (8,)),
+        groups={"a": (1,), "b": (0,)},
+        counts=ExpertCounts(2, 1, 1, 1, 1),
+        rank=2,
+        num_lora=2,
+    ),
+    HoME(
+        D,
+        ((6,), (8,)),
+        groups={"all": (0, 1)},
+        counts=ExpertCounts(1, 1, 1, 1, 1),
+        rank=1,
+        num_lora=1,
+    ),
 ]
 
 
@@ -30,7 +49,8 @@ def test_any_number_of_rows_keeps_its_axes(gating, rows, sharing):
     assert gating(torch.randn(rows, sharing, D)).shape == (rows, T, gating.out_dim)
 
 
-def test_rows_do_not_see_each_other(gating):
+def test_rows_do_not_see_each_other_once_trained(gating):
+    gating.eval()
     x_B1D = torch.randn(B, 1, D)
     torch.testing.assert_close(gating(x_B1D)[2:3], gating(x_B1D[2:3]))
 
@@ -45,3 +65,11 @@ def test_a_trace_says_what_the_output_is_made_of(gating, sharing):
         assert level.weight_BTE.shape == (B, len(level.gates), num_experts)
         assert level.expert_BSEH.shape[::2] == (B, num_experts)
         assert (level.weight_BTE >= 0).all()
+
+
+def test_bf16_products_give_nearly_the_same(gating):
+    gating.eval()
+    x_B1D = torch.randn(B, 1, D)
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden_BTH = gating(x_B1D)
+    torch.testing.assert_close(hidden_BTH.float(), gating(x_B1D), rtol=0.05, atol=0.05)
