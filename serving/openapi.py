@@ -151,4 +151,8 @@ def _text(media_type: str) -> dict[str, Any]:
 def _given(request: Struct) -> Any:
     """Leave out what the example leaves at its default."""
     builtins = msgspec.to_builtins(request)
-    return {name: value for name, value in builtins.items() if value not in (None, {}, False)}
+    return {
+        name: value
+        for name, value in builtins.items()
+        if value not in (None, {}, False)
+    }

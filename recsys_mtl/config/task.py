@@ -16,6 +16,7 @@ from recsys_mtl.config._base import Name, Spec
 from recsys_mtl.config.condition import Condition
 
 __all__ = [
+    "BeforeEnd",
     "BinaryTask",
     "OrdinalTask",
     "RowWeight",
@@ -117,6 +118,15 @@ class OrdinalTask(_Task):
         return (self.label,)
 
 
+class BeforeEnd(Spec):
+    """The event was seen where the time is before another column's, as a video's end.
+
+    Other rows are censored at that end.
+    """
+
+    before: str = Field(description="column of times, each >= 0; features may read it")
+
+
 class SurvivalTask(_Task):
     """How long until it happens, where some rows were not watched to the end."""
 
@@ -125,8 +135,9 @@ class SurvivalTask(_Task):
         description="column of times, each >= 0: of the event or, if it "
         "was not seen, of the end of watching"
     )
-    event: str | Condition = Field(
-        description="column of 0 and 1, or a condition: whether the event was seen"
+    event: str | Condition | BeforeEnd = Field(
+        description="column of 0 and 1, a condition, or `before` and a column of ends: "
+        "whether the event was seen"
     )
     bins: PositiveInt | Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
         Field(
@@ -159,7 +170,14 @@ class SurvivalTask(_Task):
     @property
     def label_columns(self) -> tuple[str, ...]:
         """Raw columns that make the label."""
+        if isinstance(self.event, BeforeEnd):
+            return (self.time,)
         return (self.time, _column(self.event))
+
+    @property
+    def end_column(self) -> str | None:
+        """Raw column of ends, which no more than bounds the label."""
+        return self.event.before if isinstance(self.event, BeforeEnd) else None
 
 
 TaskSpec = Annotated[

@@ -11,9 +11,12 @@ Every row is an impression. Its columns:
 ``long_view``              watched for 18 seconds or, if shorter, to the end
 ``like, follow, order``    feedback; each only after a click
 ``watch_s``                seconds watched, 0 without a click
+``fatigue_s``              seconds until the user left, or was lost sight of
+``fatigue_event``          whether the user left then
 ``true.click``             probability of the click given everything before it
 ``true.<task>``            of ``long_view, like, follow, order``: given a click
 ``true.watch_s``           expected seconds given a click
+``true.fatigue_rate``      gives the hazard of leaving: see ``data.fatigue``
 =========================  =========================================================
 
 The logit of a click is the sum of
@@ -38,6 +41,7 @@ import pyarrow.compute as pc
 from scipy.special import expit, ndtr
 
 from recsys_mtl.config.source import MAX_ROWS_OF_A_USER, SimulatorSource
+from recsys_mtl.data.fatigue import draw_fatigue
 from recsys_mtl.data.world import (
     Bools,
     Floats,
@@ -78,6 +82,7 @@ _FADE = 0.9
 _WATCH_SPREAD = 0.7
 _LIKE_BIAS, _FOLLOW_BIAS, _ORDER_BIAS = -4.2, -5.8, -4.6
 _RESOLVE = 0.75
+_FATIGUE_BIAS = -5.0  # leaves within 150 s, typically
 
 
 @final
@@ -144,7 +149,10 @@ class Simulator:
         visits = _visit(
             rng, _counts(self.chunk_rows(index), users.weight_U), self.spec.num_days
         )
-        columns = _Feed(self.spec, self._world, users, visits).play(rng)
+        # Drawn apart, so that it changes nothing of the rest.
+        columns = _Feed(self.spec, self._world, users, visits).play(
+            rng, fatigue_rng=self._rng(3, index)
+        )
         first = pa.scalar(users.table["user_id"][0].as_py())
         columns["user_id"] = pc.add(columns["user_id"], first)
         order = np.argsort(visits.time_R, kind="stable")
@@ -222,7 +230,9 @@ class _Feed:
         self.users = users
         self.visits = visits
 
-    def play(self, rng: np.random.Generator) -> dict[str, pa.Array]:
+    def play(
+        self, rng: np.random.Generator, fatigue_rng: np.random.Generator
+    ) -> dict[str, pa.Array]:
         """Return all columns, user by user."""
         visits, world, users = self.visits, self.world, self.users
         user_R = visits.user_R
@@ -270,6 +280,14 @@ class _Feed:
             ),
             "watch_s": np.exp(median_R + _WATCH_SPREAD**2 / 2),
         }
+        # Who is in a hurry leaves sooner, and what appeals holds.
+        true["fatigue_rate"] = np.exp(
+            _FATIGUE_BIAS
+            + 0.5 * users.haste_U[user_R]
+            - 0.5 * appeal_R
+            + 0.5 * visits.position_R / (_PAGE - 1)
+        )
+        fatigue_R, tired_R = draw_fatigue(fatigue_rng, true["fatigue_rate"])
         seen_R = np.where(click_R, watch_R, 0.0).astype(np.float32)
         feedback = {
             "is_click": click_R,
@@ -290,6 +308,8 @@ class _Feed:
             "device": pa.array(np.array(_DEVICES)[device_R]),
             **{name: pa.array(v.astype(np.int8)) for name, v in feedback.items()},
             "watch_s": pa.array(seen_R),
+            "fatigue_s": pa.array(fatigue_R),
+            "fatigue_event": pa.array(tired_R.astype(np.int8)),
             **{
                 f"true.{name}": pa.array(v.astype(np.float32))
                 for name, v in true.items()

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from recsys_mtl.config.condition import Condition
 from recsys_mtl.config.task import (
+    BeforeEnd,
     BinaryTask,
     OrdinalTask,
     SurvivalTask,
@@ -112,11 +113,8 @@ class _Reader:
                 return self.amounts("label", label, exists_B)
             case OrdinalTask():
                 return self.levels(self.task, exists_B)
-            case SurvivalTask(time=time, event=event):
-                hit = self.answer("event", event, exists_B)
-                spent = self.amounts("time", time, hit.known_B)
-                signed_B = np.where(hit.value_B == 1.0, spent.value_B, -spent.value_B)
-                return _Cells(signed_B, spent.known_B)
+            case SurvivalTask():
+                return self.signed_times(self.task, exists_B)
             case _:
                 assert_never(self.task)
 
@@ -138,6 +136,19 @@ class _Reader:
         wrong_B = ~((cells.value_B >= 0.0) & (cells.value_B <= most))
         self._refuse(what, column, wrong_B & cells.known_B, "be a finite number >= 0")
         return cells
+
+    def signed_times(self, task: SurvivalTask, exists_B: np.ndarray) -> _Cells:
+        """Read times, those without an event as negative ones."""
+        if isinstance(task.event, BeforeEnd):
+            end = self.amounts("end", task.event.before, exists_B)
+            time_B, known_B = self.amounts("time", task.time, end.known_B)
+            hit_B = time_B < end.value_B
+            time_B = np.minimum(time_B, end.value_B)
+        else:
+            hit = self.answer("event", task.event, exists_B)
+            time_B, known_B = self.amounts("time", task.time, hit.known_B)
+            hit_B = hit.value_B == 1.0
+        return _Cells(np.where(hit_B, time_B, -time_B), known_B)
 
     def levels(self, task: OrdinalTask, exists_B: np.ndarray) -> _Cells:
         """Read levels as their numbers from 0."""

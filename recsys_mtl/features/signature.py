@@ -19,6 +19,7 @@ from recsys_mtl.config.feature import (
     TimePartFeature,
 )
 from recsys_mtl.config.recipe import Recipe
+from recsys_mtl.config.task import SurvivalTask
 from recsys_mtl.errors import DataError
 from recsys_mtl.features.cast import RawType
 from recsys_mtl.features.contract import (
@@ -184,6 +185,8 @@ class _Search:
         for task in self.recipe.tasks:
             for column in task.label_columns:
                 yield f"label of task {task.name!r}", column
+            if isinstance(task, SurvivalTask) and task.end_column is not None:
+                yield f"event of task {task.name!r}", task.end_column
             if task.sample_space is not None:
                 yield f"sample space of task {task.name!r}", task.sample_space.column
             if task.row_weight is not None:

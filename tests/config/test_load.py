@@ -93,7 +93,7 @@ BAD = [
     ("label: is_click", "label: {column: c, above: 1, equals: 2}", "12: tasks[0].label: needs exactly one of equals, not_equals, above, at_least; got equals, above"),
     ("name: watch,", "name: click,", "13: tasks[1].name: 'click' is taken by tasks[0]; names must differ"),
     ("name: watch,", "name: mean,", "13: tasks[1].name: must not be 'mean', which stands for all tasks in train.early_stopping.metric"),
-    ("label: watch_s", "label: watch_s, loss: log", "13: tasks[1].loss: got 'log'; allowed: log_normal, squared"),
+    ("label: watch_s", "label: watch_s, loss: log", "13: tasks[1].loss: got 'log'; allowed: log_normal, squared, zero_inflated_log_normal"),
     ("epochs: 2", "epochs: -1", "14: train.epochs: must be greater than 0, got -1"),
     ("epochs: 2", "epoch: 2", "14: train.epoch: is no option here; did you mean 'epochs'? Allowed: seed, epochs, batch_size, embedding_optimizer, optimizer, warmup_steps, schedule, early_stopping, checks_per_epoch, clip_norm, precision, num_threads, shuffle_rows"),
     ("epochs: 2", "precision: fp16", "14: train.precision: got 'fp16'; did you mean 'bf16'? Allowed: fp32, bf16"),

@@ -170,6 +170,12 @@ def test_times_that_cannot_be_are_refused(change, message):
         TypeAdapter(TaskSpec).validate_python({**good, **change})
 
 
+def test_a_bound_of_times_is_no_label():
+    raw = {"kind": "survival", "name": "x", "time": "t", "event": {"before": "long"}}
+    spec = TypeAdapter(TaskSpec).validate_python(raw)
+    assert (spec.label_columns, spec.end_column) == (("t",), "long")
+
+
 @pytest.mark.parametrize(
     ("levels", "message"),
     [

@@ -74,6 +74,13 @@ def test_a_condition_says_whether_it_ended():
     assert encode_labels([ended], raw)["label.t"].to_pylist() == [3, -4, None]
 
 
+def test_what_did_not_end_before_its_bound_is_censored_there():
+    raw = pa.table({"s": [3.0, 9.0, 5.0, 0.0, None], "long": [4.0, 5.0, 5.0, 0.0, 1.0]})
+    labels = encode_labels([survival(event={"before": "long"})], raw)["label.t"]
+    assert labels.to_pylist() == [3, -5, -5, 0, None]
+    assert np.signbit(labels[3].as_py())
+
+
 def test_two_terms_are_two_tasks_over_one_label():
     raw = pa.table({"s": [2.0, 9.0, 5.0], "e": [1, 1, 0]})
     wear_out = survival(sample_space={"column": "s", "above": 3})
