@@ -68,10 +68,11 @@ class FeatureGate(nn.Module):
         low_SBX, logit_SBE = torch.split(inner_SBX, [num_lora * rank, num_lora], dim=2)
         low_SBEG = low_SBX.reshape(num_readers, -1, num_lora, rank)
         weight_SBE = 2 * logit_SBE.softmax(-1)
-        # One at a time into one sum: tensors as large as all inputs are what costs.
-        gate_SBD = torch.zeros((), dtype=x_SBD.dtype, device=x_SBD.device)
+        # One at a time: tensors as large as all inputs are what costs.
+        gate_SBD: Tensor | None = None
         for lora in range(num_lora):
             open_SBD = torch.bmm(low_SBEG[:, :, lora], self.up_SEGD[:, lora]).sigmoid_()
-            weight_SB1 = weight_SBE[:, :, lora : lora + 1]
-            gate_SBD = torch.addcmul(gate_SBD, weight_SB1, open_SBD)
+            part_SBD = weight_SBE[:, :, lora : lora + 1] * open_SBD
+            gate_SBD = part_SBD if gate_SBD is None else gate_SBD.add_(part_SBD)
+        assert gate_SBD is not None, "there is at least one"
         return (x_SBD * gate_SBD).transpose(0, 1)
