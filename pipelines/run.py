@@ -28,6 +28,8 @@ _OUTPUTS = (
     "predictions.parquet",
     "report.html",
     "bundle",
+    "xray.html",
+    "xray.json",
     "request.json",
     "summary.json",
     "stages.json",

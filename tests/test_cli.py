@@ -14,6 +14,7 @@ COMMANDS = (
     "features",
     "train",
     "evaluate",
+    "xray",
     "score",
     "serve",
     "schema",

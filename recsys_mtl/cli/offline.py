@@ -32,6 +32,7 @@ def add_commands(app: typer.Typer) -> None:
         (features, "recsys-mtl features quickstart --output tables"),
         (train, "recsys-mtl train quickstart --tables tables --output runs/mine"),
         (evaluate, "recsys-mtl evaluate runs/mine/bundle --tables runs/mine/tables"),
+        (xray, "recsys-mtl xray runs/mine/bundle --output xray.html"),
         (
             score,
             "recsys-mtl score runs/mine/bundle --input rows.parquet --output s.parquet",
@@ -159,6 +160,44 @@ def evaluate(
     STDOUT.print(metrics_table(metrics))
     if predictions is not None:
         STDOUT.print(f"predictions: {predictions}")
+
+
+def xray(
+    bundle: BundleArgument,
+    tables: Annotated[
+        Path | None,
+        typer.Option(help="Its feature tables; those of its run if left out."),
+    ] = None,
+    split: Annotated[_Split, typer.Option(help="Which rows.")] = "valid",
+    rows: Annotated[
+        int, typer.Option(min=100, help="Rows to read at most, drawn from the split.")
+    ] = 20_000,
+    shuffles: Annotated[
+        int, typer.Option(min=2, help="Times that each feature is shuffled.")
+    ] = 5,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="HTML file; xray.html beside the bundle if left out."),
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """See what experts, gates, tables and features of a bundle do; a page and JSON."""
+    del verbose
+    from pipelines.xray import xray_bundle
+    from recsys_mtl.cli.findings import findings_page
+    from recsys_mtl.console import listening
+
+    with listening(STDERR) as on_progress:
+        found, page = xray_bundle(
+            bundle,
+            tables,
+            output,
+            split=split,
+            rows=rows,
+            shuffles=shuffles,
+            on_progress=on_progress,
+        )
+    STDOUT.print(findings_page(found, page))
 
 
 def score(

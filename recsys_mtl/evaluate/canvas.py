@@ -56,6 +56,7 @@ def draw_svg(
     height: float = _HEIGHT,
     left: float = 0.15,
     right: float = 0.85,
+    foot: float = 0.48,
 ) -> str:
     """Let ``draw`` fill one pair of axes, and give the markup.
 
@@ -66,6 +67,7 @@ def draw_svg(
         height: In inches.
         left: Where the axes begin, as a share of the width.
         right: Where they end.
+        foot: Inches below them.
     """
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
@@ -93,7 +95,7 @@ def draw_svg(
     with rc_context(style):
         figure = Figure(figsize=(width, height))
         FigureCanvasSVG(figure)
-        bottom, top = 0.48 / height, 1 - 0.2 / height
+        bottom, top = foot / height, 1 - 0.2 / height
         axes = figure.add_axes((left, bottom, right - left, top - bottom))
         draw(axes)
         buffer = io.StringIO()

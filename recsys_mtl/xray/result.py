@@ -96,7 +96,7 @@ class TableHealth(Artifact):
     """One embedding table, and how often training rows read it.
 
     Attributes:
-        name: Of the table.
+        name: The first column that reads it.
         columns: Encoded columns that read it.
         rows: Vectors that it has.
         dim: Their width.

@@ -77,12 +77,12 @@ def _tables(network: nn.Module) -> Iterator[_Table]:
         else:
             continue
         for config in configs:
-            names[config.name] += 1
-            again = names[config.name]
-            # A tower may have tables of its own over the same columns.
-            name = config.name if again == 1 else f"{config.name} ({again})"
-            weight_VD = weights[config.name].weight.detach()
-            yield _Table(name, tuple(config.feature_names), weight_VD)
+            columns = tuple(config.feature_names)
+            name, weight_VD = columns[0], weights[config.name].weight.detach()
+            names[name] += 1
+            if names[name] > 1:  # a tower's own, over the same columns
+                name = f"{name} ({names[name]})"
+            yield _Table(name, columns, weight_VD)
 
 
 def _count(

@@ -233,28 +233,35 @@ def _underfitting(levels: Sequence[LevelHealth]) -> Iterator[Finding]:
 
 
 def _tables(tables: Sequence[TableHealth]) -> Iterator[Finding]:
-    for table in tables:
-        share = table.untouched / table.rows
-        if share > UNTOUCHED_SHARE and table.rows >= _SMALL_TABLE:
-            yield Finding(
-                subject="tables",
-                state="found",
-                says=f"Table {table.name}: {table.untouched:,} of {table.rows:,} "
-                f"vectors ({share:.0%}) were never trained, above "
-                f"{UNTOUCHED_SHARE:.0%}.",
-                advice="Fewer buckets (encoder: hash), or a vocabulary; the vectors "
-                "take memory and say nothing.",
-            )
-        if table.unseen_later and not table.unseen_lookups:
-            yield Finding(
-                subject="tables",
-                state="found",
-                says=f"Table {table.name}: {table.unseen_later:,} values of validation "
-                "and test rows are unseen, and the vector that they get was never "
-                "trained.",
-                advice="Let rare values share it: encoder: {kind: vocabulary, "
-                "min_count: 2} or more.",
-            )
+    idle = [
+        f"{table.name} ({table.untouched:,} of {table.rows:,}, "
+        f"{table.untouched / table.rows:.0%})"
+        for table in tables
+        if table.rows >= _SMALL_TABLE and table.untouched > UNTOUCHED_SHARE * table.rows
+    ]
+    if idle:
+        yield Finding(
+            subject="tables",
+            state="found",
+            says=f"More than {UNTOUCHED_SHARE:.0%} of the vectors were never trained: "
+            f"{_some(idle)}.",
+            advice="Give hashed features fewer buckets, or a vocabulary: the vectors "
+            "take memory and say nothing.",
+        )
+    strangers = [
+        f"{table.name} ({table.unseen_later:,})"
+        for table in tables
+        if table.unseen_later and not table.unseen_lookups
+    ]
+    if strangers:
+        yield Finding(
+            subject="tables",
+            state="found",
+            says="Values of validation and test rows are unseen, and the vector that "
+            f"they get was never trained: {_some(strangers)}.",
+            advice="Let rare values share it: encoder: {kind: vocabulary, min_count: "
+            "2} or more.",
+        )
 
 
 def _fine(subject: Subject, says: str) -> Finding:

@@ -91,6 +91,11 @@ def call(*arguments, folder):
     )
 
 
+def contents(folder):
+    """Every file and its bytes."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def noise(said):
     """Lines that are no progress."""
     return [line for line in said.splitlines() if LINE.fullmatch(line) is None]
@@ -164,6 +169,37 @@ def test_the_bundle_measures_what_the_run_measured(run, again):
     assert table.num_rows == first["click"]["rows"]
     # A label that does not exist is null, not a number.
     assert table.num_rows - table["label.watch"].null_count == first["watch"]["rows"]
+
+
+def test_an_xray_is_a_page_and_its_figures_and_leaves_the_bundle_alone(run, again):
+    before = contents(run.output / "bundle")
+    done = again("xray", "out/bundle", "--rows", "400", "--shuffles", "2")
+    assert done.returncode == 0, done.stderr
+    assert noise(done.stderr) == []
+    for about in ("collapse", "degradation", "underfitting", "conflict", "tables"):
+        assert about in done.stdout
+    figures = run.read("xray.json")
+    assert figures["rows"] == 400
+    assert {of["feature"] for of in figures["features"]} == {
+        "user_id",
+        "item_id",
+        "tab",
+        "clicks",
+    }
+    assert [check["step"] for check in figures["history"]] == [
+        check["step"] for check in run.read("history.json")
+    ]
+    page = (run.output / "xray.html").read_text(encoding="utf-8")
+    assert all(task in page for task in ("click", "watch"))
+    assert contents(run.output / "bundle") == before
+
+
+@pytest.mark.parametrize("output", ["out/bundle/xray.html", "xray.json"])
+def test_an_xray_is_not_written_where_it_would_break_something(again, output):
+    done = again("xray", "out/bundle", "--output", output)
+    assert done.returncode == 1
+    assert "must" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_verbose_shows_what_libraries_say(again):
