@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recsys_mtl.model.dropout import dropout
+
 __all__ = ["TaskBatchNorm", "TaskLinear", "TaskLogits", "TaskMLP"]
 
 Init = Callable[[Tensor], object]
@@ -52,8 +54,12 @@ class TaskLinear(nn.Module):
         self, h_TBG: Float[Tensor, "tasks batch dim"]
     ) -> Float[Tensor, "tasks batch hidden"]:
         if len(self.weight_THG) == 1:
-            # A product of two matrices is faster than a batch of one such product.
-            return F.linear(h_TBG[0], self.weight_THG[0], self.bias_TH[0])[None]
+            # A product of two matrices is faster than a batch of one such product. And
+            # indexing by 0 would copy in the backward pass; this does not.
+            weight_HG = self.weight_THG.flatten(0, 1)
+            return F.linear(h_TBG.flatten(0, 1), weight_HG, self.bias_TH.flatten())[
+                None
+            ]
         weight_TGH = self.weight_THG.transpose(1, 2)
         return torch.baddbmm(self.bias_TH[:, None], h_TBG, weight_TGH)
 
@@ -107,9 +113,11 @@ class TaskBatchNorm(nn.Module):
         self, h_TBH: Float[Tensor, "tasks batch dim"]
     ) -> Float[Tensor, "tasks batch dim"]:
         num_tasks, num_rows, dim = h_TBH.shape
-        # All units of all tasks side by side; of one task this copies nothing.
-        y_BX = F.batch_norm(
-            h_TBH.transpose(0, 1).reshape(num_rows, num_tasks * dim),
+        # All units of all tasks side by side; of one task this copies nothing. As an
+        # image of one line whose channels come last it takes half the time on a CPU.
+        h_BX = h_TBH.transpose(0, 1).reshape(num_rows, num_tasks * dim)
+        y_1X1B = F.batch_norm(
+            h_BX[None, None].permute(0, 3, 1, 2),
             self.mean_TH.flatten(),
             self.var_TH.flatten(),
             self.weight_TH.flatten(),
@@ -118,7 +126,8 @@ class TaskBatchNorm(nn.Module):
             self.momentum,
             self.eps,
         )
-        return y_BX.view(num_rows, num_tasks, dim).transpose(0, 1)
+        y_BTH = y_1X1B.permute(0, 2, 3, 1).view(num_rows, num_tasks, dim)
+        return y_BTH.transpose(0, 1)
 
 
 @final
@@ -171,8 +180,9 @@ class TaskMLP(nn.Module):
         self, h_TBG: Float[Tensor, "tasks batch dim"]
     ) -> Float[Tensor, "tasks batch hidden"]:
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            h_TBG = F.relu_(norm(layer(h_TBG)))
-            h_TBG = F.dropout(h_TBG, self.dropout, self.training)
+            # Not in place: of a view that would cost a copy in the backward pass.
+            h_TBG = norm(layer(h_TBG)).relu()
+            h_TBG = dropout(h_TBG, self.dropout, self.training)
         return h_TBG
 
 

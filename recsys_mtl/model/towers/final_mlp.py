@@ -1,12 +1,13 @@
 """FinalMLP: two MLPs over gated inputs, and the product of what they say."""
 
 import itertools
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from recsys_mtl.model.task_mlp import LogitRepeat, TaskLinear, TaskLogits, TaskMLP
@@ -210,6 +211,10 @@ class FeatureGate(nn.Module):
             if selection.init_std:
                 nn.init.normal_(vector_TG, std=selection.init_std)
             self.vector_TG = nn.Parameter(vector_TG)
+        draw = random.Random(0)
+        factors = [draw.getrandbits(63) | 1 for _ in range(selection.context_dim)]
+        self.factor_G: Tensor
+        self.register_buffer("factor_G", torch.tensor(factors), persistent=False)
         self.mlp = TaskMLP(
             selection.context_dim,
             selection.hidden,
@@ -230,13 +235,41 @@ class FeatureGate(nn.Module):
     ) -> Float[Tensor, "tasks batch dim"]:
         if self.vector_TG is not None:
             # The same for all rows, so it is worked out once.
-            context_TBG = self.vector_TG[:, None]
-        else:
-            assert context_BG is not None
-            context_TBG = context_BG.expand(len(h_TBH), -1, -1)
-        gate_TBH = self.last(self.mlp(context_TBG)).sigmoid()
-        gated_TBH: Tensor = h_TBH * (2 * gate_TBH)
-        return gated_TBH
+            return h_TBH * self._weigh(self.vector_TG[:, None])
+        assert context_BG is not None
+        if not self.training or context_BG.is_cuda:
+            return h_TBH * self._weigh(context_BG.expand(len(h_TBH), -1, -1))
+        # Users and items come many times in a batch: the gate of each is worked out
+        # once. Not for export, which cannot know how many there are.
+        context_UG, place_B = _distinct(context_BG, self.factor_G)
+        gate_TUH = self._weigh(context_UG.expand(len(h_TBH), -1, -1))
+        return h_TBH * gate_TUH.index_select(1, place_B)
+
+    def _weigh(
+        self, context_TBG: Float[Tensor, "tasks rows context"]
+    ) -> Float[Tensor, "tasks rows dim"]:
+        gate_TBH: Tensor = self.last(self.mlp(context_TBG))
+        return 2 * gate_TBH.sigmoid()
+
+
+def _distinct(
+    context_BG: Float[Tensor, "batch context"], factor_G: Int[Tensor, " context"]
+) -> tuple[Float[Tensor, "distinct context"], Int[Tensor, " batch"]]:
+    """Give the rows that differ, and the place of each row among them.
+
+    Args:
+        context_BG: Some rows are equal to the last bit.
+        factor_G: Odd numbers that make one key of a row's bits.
+    """
+    with torch.no_grad():
+        bits_BG = context_BG.float().view(torch.int32)
+        key_B = (bits_BG * factor_G).sum(1)
+        found_U, place_B = torch.unique(key_B, return_inverse=True)
+        row_B = torch.arange(len(place_B), device=place_B.device)
+        one_U = row_B.new_empty(len(found_U)).scatter_(0, place_B, row_B)
+        if not torch.equal(context_BG[one_U[place_B]], context_BG):
+            return context_BG, row_B  # two rows have one key
+    return context_BG.index_select(0, one_U), place_B
 
 
 @final

@@ -9,7 +9,13 @@ from recsys_mtl.config.tower import FinalMLPSpec
 from recsys_mtl.features.manifest import TaskStats
 from recsys_mtl.features.schema import FeatureSchema, IdField
 from recsys_mtl.model.build import build_network
-from recsys_mtl.model.towers.final_mlp import FinalMLPTower, Selection, Stream
+from recsys_mtl.model.towers.final_mlp import (
+    FeatureGate,
+    FinalMLPTower,
+    Selection,
+    Stream,
+    _distinct,
+)
 
 B, T, D = 6, 3, 4
 NUM_LOGITS = (1, 2, 1)
@@ -114,6 +120,37 @@ def test_a_gate_without_context_learns_one_constant_unless_it_starts_at_random()
         assert "last.bias_TH" in reached
         others = {"vector_TG", "mlp.layers.0.weight_THG", "last.weight_THG"}
         assert (others <= reached) if alive else not (others & reached)
+
+
+def test_a_gate_worked_out_once_for_equal_contexts_learns_as_if_row_by_row():
+    gate = FeatureGate(D, NAMED, num_tasks=T)
+    h_TBH = torch.randn(T, B, D)
+    kinds_CG = torch.randn(2, 6)
+    place = [0, 1, 0, 0, 1, 0]
+    found = []
+    for training in (True, False):
+        gate.train(training).zero_grad()
+        leaf_CG = kinds_CG.clone().requires_grad_()
+        said_TBH = gate(h_TBH, leaf_CG[place])
+        said_TBH.square().sum().backward()
+        found.append([said_TBH, leaf_CG.grad, *(p.grad for p in gate.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_contexts_that_differ_in_a_bit_are_different():
+    context_BG = torch.ones(B, 6)
+    context_BG[2, 5] = torch.nextafter(torch.ones(()), torch.zeros(()))
+    gate = FeatureGate(D, NAMED, num_tasks=1)
+    distinct_UG, place_B = _distinct(context_BG, gate.factor_G)
+    assert len(distinct_UG) == 2
+    assert distinct_UG[place_B].equal(context_BG)
+
+
+def test_a_clash_of_keys_costs_time_and_nothing_else():
+    context_BG = torch.randn(B, 6)
+    distinct_UG, place_B = _distinct(context_BG, torch.zeros(6, dtype=torch.int64))
+    assert distinct_UG[place_B].equal(context_BG)
 
 
 def test_starts_where_it_is_told():
