@@ -162,7 +162,7 @@ def _weights(level: LevelHealth) -> Chart:
         "Weights",
         [gate.reader for gate in level.gates],
         [expert.name for expert in level.experts],
-        [gate.weights for gate in level.gates],
+        [[weight or None for weight in gate.weights] for gate in level.gates],
         note="mean over rows; gates are rows, experts columns",
     )
 
@@ -188,7 +188,7 @@ def _pulls(level: LevelHealth) -> Iterator[Chart]:
         "Gradients",
         tasks,
         [expert.name for expert in level.experts],
-        [level.gradients[task] for task in tasks],
+        [[share or None for share in level.gradients[task]] for task in tasks],
         note="share of a task's gradient by expert; tasks are rows",
     )
     if level.own_share:

@@ -178,7 +178,7 @@ class XRay(Artifact):
         tasks: Names.
         levels: Of the gating, from the input to the output.
         cosines: Between the tasks' gradients, over all rows read.
-        history: The same at every check of the training, on 1,024 validation rows.
+        history: The same at every check of the training, on 512 validation rows.
         tables: Embedding tables.
         features: By feature and task.
         baseline: AUC, or mean loss, of each task with no feature shuffled.
