@@ -24,7 +24,9 @@ def main(folder: Path, precision: str) -> None:
         check = train(spec, tables, run_dir, device="cpu").best
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         reader = FeatureReader(tables, "test", batch_size=4096, tasks=TASKS)
-        prediction_BT, label_BT, _ = predict(load_network(spec, tables, run_dir), reader)
+        prediction_BT, label_BT, _ = predict(
+            load_network(spec, tables, run_dir), reader
+        )
     metrics = evaluate_tasks(spec.tasks, label_BT, prediction_BT)
     figures = {
         "rows": round(check.rows_per_s * check.seconds),
