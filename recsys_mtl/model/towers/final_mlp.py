@@ -322,12 +322,14 @@ class BilinearFusion(nn.Module):
         second_NBH = self._parts(second_TBH)
         product_NBH = torch.bmm(first_NBG, self.weight_XKGH.flatten(0, 1))
         form_NB = (product_NBH * second_NBH).sum(2, dtype=torch.float32)
-        return form_NB.view(-1, self.num_heads, form_NB.shape[1]).sum(1).t()
+        shape = (len(self.weight_XKGH), self.num_heads, form_NB.shape[1])
+        return form_NB.view(shape).sum(1).t()
 
     def _parts(
         self, h_TBH: Float[Tensor, "tasks batch dim"]
     ) -> Float[Tensor, "parts batch width"]:
         h_XBH: Tensor = self.repeat(h_TBH)
-        num_logits, num_rows, _ = h_XBH.shape
-        h_XBKG = h_XBH.reshape(num_logits, num_rows, self.num_heads, -1)
+        num_logits, num_rows, width = h_XBH.shape
+        shape = (num_logits, num_rows, self.num_heads, width // self.num_heads)
+        h_XBKG = h_XBH.reshape(shape)
         return h_XBKG.transpose(1, 2).flatten(0, 1)
