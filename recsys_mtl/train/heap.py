@@ -5,7 +5,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["steady_heap"]
+__all__ = ["steady_heap", "trim_heap"]
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # <malloc.h>
 _MIB = 1 << 20
@@ -34,3 +34,13 @@ def steady_heap() -> Iterator[None]:
         libc.mallopt(_TRIM_THRESHOLD, 64 * _MIB)
         libc.mallopt(_TOP_PAD, 0)
         libc.malloc_trim(0)
+
+
+def trim_heap() -> None:
+    """Hand free memory back to the system, where glibc allocates.
+
+    A check holds a whole split for a moment, far more than a step. Without this,
+    ``steady_heap`` would keep it for the rest of the run, and more after every check.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -24,7 +24,7 @@ from recsys_mtl.progress import OnProgress, silent
 from recsys_mtl.train.checkpoint import Checkpointer, build
 from recsys_mtl.train.device import DeviceName, check_precision, find_device
 from recsys_mtl.train.events import Events, Meter
-from recsys_mtl.train.heap import steady_heap
+from recsys_mtl.train.heap import steady_heap, trim_heap
 from recsys_mtl.train.optimizer import Optimizer
 from recsys_mtl.train.predict import predict
 from recsys_mtl.train.probe import Probe
@@ -256,6 +256,7 @@ class _Run:
         if self._events is not None:
             self._events.write(state.checks)
         self._model.train()
+        trim_heap()
 
     def _loss(self, *, everywhere: bool = False) -> dict[str, float]:
         """Mean loss of each task since the last check, of this worker or of all."""
