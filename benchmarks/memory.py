@@ -60,7 +60,9 @@ def _watch(command: list[str]) -> dict[str, object]:
         for process in (root, *_children(root)):
             try:
                 key = process.pid, process.create_time()
-                peaks[key] = process.name(), _high_water(process.pid)
+                # One that has just ended has no mark any more.
+                before = peaks.get(key, ("", 0.0))[1]
+                peaks[key] = process.name(), max(before, _high_water(process.pid))
             except (psutil.Error, OSError):
                 continue  # it ended in between; its last mark stays
         time.sleep(0.2)
