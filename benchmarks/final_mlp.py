@@ -16,14 +16,13 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from contender import peer_python, run
 
 from pipelines.features import build_feature_tables
 from recsys_mtl.config.load import load_recipe
@@ -31,7 +30,6 @@ from recsys_mtl.errors import EnvironmentFault
 from recsys_mtl.features.manifest import FeatureManifest
 from recsys_mtl.train.device import check_precision
 
-_HERE = Path(__file__).parent
 _CONTENDERS = {
     "ours-fp32": ("contender_final_mlp.py", "fp32"),
     "ours-bf16": ("contender_final_mlp.py", "bf16"),
@@ -54,12 +52,14 @@ def main() -> None:
     except EnvironmentFault as fault:
         print(json.dumps({"left out": "ours-bf16", "why": str(fault)}))
         contenders.pop("ours-bf16", None)
-    peer = str(_peer_python(options.cache))
+    peer = peer_python(
+        options.cache / "fuxictr-2.3.10", _REQUIREMENTS, module="fuxictr"
+    )
     runs: dict[str, list[dict]] = {name: [] for name in contenders}
     for _ in range(options.repeats):
         for name, (script, argument) in contenders.items():
             python = peer if script == _PEER else sys.executable
-            runs[name].append(_run(python, script, folder, argument))
+            runs[name].append(run(python, script, str(folder), argument))
     speeds = {}
     for name, results in runs.items():
         each = [run["rows"] / run["cpu_s"] for run in results]
@@ -102,40 +102,6 @@ def _write_arrays(folder: Path) -> None:
     np.savez(folder / "train.npz", **arrays, label=label_N)
     sizes = {field.name: field.size for field in schema.ids}
     (folder / "sizes.json").write_text(json.dumps(sizes))
-
-
-def _run(python: str, script: str, folder: Path, argument: str) -> dict:
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
-    if script == _PEER:
-        environment.pop("PYTHONPATH", None)
-    done = subprocess.run(
-        [python, "-W", "ignore", str(_HERE / script), str(folder), argument],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"{script} {argument} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.strip().split("\n")[-1])
-
-
-def _peer_python(cache: Path) -> Path:
-    """Python of an environment that has FuxiCTR, made once."""
-    folder = cache / "fuxictr-2.3.10"
-    python = folder / "bin" / "python"
-    probe = [str(python), "-c", "import fuxictr"]
-    if python.exists() and not subprocess.run(probe, check=False).returncode:
-        return python
-    print(f"installing {' '.join(_REQUIREMENTS)} into {folder}", file=sys.stderr)
-    venv.create(folder, with_pip=True)
-    install = [str(python), "-m", "pip", "install", "--quiet", *_REQUIREMENTS]
-    subprocess.run(install, check=True)
-    return python
 
 
 if __name__ == "__main__":

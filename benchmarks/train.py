@@ -17,20 +17,18 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import numpy as np
 import torch
+from contender import peer_python, run
 from criteo_shaped import arrays, make
 
 from recsys_mtl.errors import EnvironmentFault
 from recsys_mtl.evaluate.metric import binary_metrics
 from recsys_mtl.train.device import check_precision
 
-_HERE = Path(__file__).parent
 _OURS = {
     "loop-fp32": ("contender_loop.py", "fp32"),
     "ours-fp32": ("contender_ours.py", "fp32"),
@@ -53,12 +51,12 @@ def main() -> None:
     if options.only:
         contenders = {n: contenders[n] for n in options.only}
     contenders = _runnable(contenders)
-    peer = "" if options.skip_rechub else str(_peer_python(options.cache))
+    peer = "" if options.skip_rechub else _peer(options.cache)
     results: dict[str, list[dict]] = {name: [] for name in contenders}
     for _ in range(options.repeats):
         for name, (script, argument) in contenders.items():
             python = peer if name in _PEERS else sys.executable
-            results[name].append(_run(python, script, folder, argument))
+            results[name].append(run(python, script, str(folder), argument))
             print(json.dumps({name: results[name][-1]}), file=sys.stderr, flush=True)
     print(json.dumps({"contender": "best possible", "auc": _best_auc(folder)}))
     speeds = {}
@@ -102,24 +100,6 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(python: str, script: str, folder: Path, argument: str) -> dict:
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
-    done = subprocess.run(
-        [python, "-W", "ignore", str(_HERE / script), str(folder), argument],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"{script} {argument} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.strip().split("\n")[-1])
-
-
 def _summary(name: str, runs: list[dict]) -> dict:
     def median(key: str) -> float:
         return statistics.median(run["rows"] / run[key] for run in runs)
@@ -145,18 +125,9 @@ def _best_auc(folder: Path) -> list[float]:
     ]
 
 
-def _peer_python(cache: Path) -> Path:
-    """Python of an environment that has torch-rechub, made once."""
+def _peer(cache: Path) -> str:
     folder = cache / "torch-rechub-0.9.0"
-    python = folder / "bin" / "python"
-    probe = [str(python), "-c", "import torch_rechub"]
-    if python.exists() and not subprocess.run(probe, check=False).returncode:
-        return python
-    print(f"installing {' '.join(_REQUIREMENTS)} into {folder}", file=sys.stderr)
-    venv.create(folder, with_pip=True)
-    install = [str(python), "-m", "pip", "install", "--quiet", *_REQUIREMENTS]
-    subprocess.run(install, check=True)
-    return python
+    return peer_python(folder, _REQUIREMENTS, module="torch_rechub")
 
 
 if __name__ == "__main__":

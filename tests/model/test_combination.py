@@ -5,12 +5,12 @@ import typing
 
 import pytest
 import torch
+from exported import assert_export_equals_eager
 from model_stages import STAGES, TASKS, each_once, name_of
 from pydantic import BaseModel
 
 from recsys_mtl.config.model import ModelSpec
 from recsys_mtl.config.recipe import Recipe
-from recsys_mtl.model.embeddings import EventSequence
 
 B = 16
 
@@ -59,30 +59,10 @@ def test_a_step_is_finite_and_moves_every_stage(combination, network_of, batches
         assert any(moved) or not moved, name
 
 
-@torch.no_grad()
 # Tracing costs seconds where a step costs hundredths: no stage twice, if it can be.
 @pytest.mark.parametrize("combination", each_once(), ids=name_of)
 def test_export_equals_eager_at_another_number_of_rows(
     combination, network_of, batches
 ):
     network = network_of(tasks=TASKS, **dict(zip(STAGES, combination, strict=True)))
-    network.eval()
-    rows = torch.export.Dim("rows", min=1)
-    embedded = network.embedding(batches(B))[:4]
-    sequences = tuple(
-        EventSequence(
-            {0: torch.export.Dim(f"events{number}", min=0)}, {0: rows}, {0: rows}
-        )
-        for number in range(len(embedded[2]))
-    )
-    contexts = tuple({0: rows} for _ in embedded[3])
-    program = torch.export.export(
-        network.trunk,
-        embedded,
-        dynamic_shapes=({0: rows}, {0: rows}, sequences, contexts),
-    )
-    for num_rows, options in ((1, {}), (7, {}), (7, {"history_length": 0})):
-        embedded = network.embedding(batches(num_rows, seed=1, **options))[:4]
-        exported = program.module()(*embedded)
-        for one, other in zip(exported, network.trunk(*embedded), strict=True):
-            torch.testing.assert_close(one, other)
+    assert_export_equals_eager(network, batches)

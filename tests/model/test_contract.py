@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from exported import assert_export_equals_eager
 
 from recsys_mtl.config.bottom import APEMSpec, DTRNSpec, FlatSpec
 from recsys_mtl.config.chain import AITMSpec, ESMMSpec, IndependentSpec
@@ -29,7 +30,6 @@ from recsys_mtl.config.tower import (
     StreamSpec,
     WideDeepSpec,
 )
-from recsys_mtl.model.embeddings import EventSequence
 
 BOTTOMS = [
     FlatSpec(),
@@ -137,27 +137,8 @@ def test_extreme_numbers_stay_finite(network, batches):
     assert network.predict(logits).isfinite().all()
 
 
-@torch.no_grad()
 def test_export_equals_eager_at_another_batch_size(network, batches):
-    rows = torch.export.Dim("rows", min=1)
-    embedded = network.embedding(batches(B))[:4]
-    sequences = tuple(
-        EventSequence(
-            {0: torch.export.Dim(f"events{number}", min=0)}, {0: rows}, {0: rows}
-        )
-        for number in range(len(embedded[2]))
-    )
-    contexts = tuple({0: rows} for _ in network.embedding.contexts)
-    program = torch.export.export(
-        network.trunk.eval(),
-        embedded,
-        dynamic_shapes=({0: rows}, {0: rows}, sequences, contexts),
-    )
-    for num_rows, options in ((1, {}), (7, {}), (7, {"history_length": 0})):
-        embedded = network.embedding(batches(num_rows, seed=1, **options))[:4]
-        exported = program.module()(*embedded)
-        for one, other in zip(exported, network.trunk(*embedded), strict=True):
-            torch.testing.assert_close(one, other)
+    assert_export_equals_eager(network, batches)
 
 
 @pytest.mark.parametrize("gating", GATINGS, ids=lambda spec: spec.kind)
