@@ -55,7 +55,13 @@ def lock(accelerator: str) -> str:
     }
     if accelerator == "cuda":
         pins["fbgemm-gpu"] = pins.pop("fbgemm-gpu-cpu")
-    lines = [f"{name}=={version}" for name, version in sorted(pins.items())]
+    # An index that has the CPU build too would win with it: "2.13.0+cpu" is the newer
+    # of the two to pip. Three signs stand for this very text.
+    exact = {"torch"} if accelerator == "cuda" else set()
+    lines = [
+        f"{name}{'===' if name in exact else '=='}{version}"
+        for name, version in sorted(pins.items())
+    ]
     return HEADERS[accelerator] + "\n".join(lines) + "\n"
 
 
