@@ -137,7 +137,7 @@ def test_unlimited_open_files_are_enough():
 @pytest.mark.parametrize("accelerator", ["cpu", "cuda"])
 def test_the_doctor_wants_the_versions_that_are_installed_by_setup(accelerator):
     text = (REQUIREMENTS / f"{accelerator}.txt").read_text()
-    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+)$", text, re.MULTILINE))
+    pins = dict(re.findall(r"^([a-z0-9-]+)={2,3}([^=\s]+)$", text, re.MULTILINE))
     fbgemm = {"cpu": "fbgemm-gpu-cpu", "cuda": "fbgemm-gpu"}[accelerator]
     assert (pins["torch"], pins["torchrec"], pins[fbgemm], pins["ray"]) == (
         check.TORCH,

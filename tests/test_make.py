@@ -32,7 +32,7 @@ def make(*arguments, folder=ROOT):
 def pins(accelerator):
     text = (ROOT / "requirements" / f"{accelerator}.txt").read_text()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
-    return dict(line.split("==") for line in lines)
+    return dict(re.split("={2,3}", line) for line in lines)
 
 
 def test_help_lists_every_target():
@@ -190,6 +190,13 @@ def test_the_gpu_list_differs_from_the_cpu_list_in_fbgemm_alone():
     cpu, cuda = pins("cpu"), pins("cuda")
     assert cpu.pop("fbgemm-gpu-cpu") == cuda.pop("fbgemm-gpu") == "1.8.0"
     assert cpu == cuda
+
+
+def test_the_gpu_list_takes_no_cpu_build_of_torch():
+    lines = (ROOT / "requirements" / "cuda.txt").read_text().splitlines()
+    assert [line for line in lines if "===" in line] == [
+        f"torch==={pins('cpu')['torch']}"
+    ]
 
 
 def test_every_declared_dependency_is_pinned():
