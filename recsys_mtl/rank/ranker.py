@@ -1,5 +1,6 @@
 """A bundle that answers: raw rows in, predictions and one score out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, final
 
@@ -11,6 +12,7 @@ from msgspec import UNSET
 
 from recsys_mtl.config.feature import HistoryFeature
 from recsys_mtl.data.batch import to_batch
+from recsys_mtl.errors import DataError, RequestError
 from recsys_mtl.export.bundle import Bundle
 from recsys_mtl.features.entity import EntityTable
 from recsys_mtl.rank.card import InputColumn, ModelCard, TaskCard
@@ -213,6 +215,30 @@ class Ranker:
             if request.details
             else UNSET,
         )
+
+    def respond(
+        self, requests: Sequence[RankRequest | ScoreRequest], *, now_us: int
+    ) -> list[RankResponse | ScoreResponse | RequestError | DataError]:
+        """Answer several requests; one that is refused harms no other.
+
+        Args:
+            requests: In any mix.
+            now_us: Microseconds since 1970, taken where a request names no time.
+
+        Returns:
+            For each request its response, or why it was refused.
+        """
+        responses: list[RankResponse | ScoreResponse | RequestError | DataError] = []
+        for request in requests:
+            try:
+                responses.append(
+                    self.rank(request, now_us=now_us)
+                    if isinstance(request, RankRequest)
+                    else self.answer(request, now_us=now_us)
+                )
+            except (RequestError, DataError) as fault:
+                responses.append(fault)
+        return responses
 
     def example(self) -> RankRequest:
         """Give a small request that is answered: for warm-up and documentation."""
