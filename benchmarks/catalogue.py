@@ -19,11 +19,12 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from contender import run
 
 _MMOE = {"kind": "mmoe", "num_experts": 4, "hidden": [256, 128]}
 _HOME = {"kind": "home", "levels": [[256], [128]]}
@@ -115,16 +116,9 @@ def _train(name: str, folder: Path) -> dict[str, float]:
 
 
 def _run(name: str, options: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, "-W", "ignore", __file__, "--one", name]
-    command += ["--rows", str(options.rows), "--cache", str(options.cache)]
-    threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run(
-        command, env=os.environ | threads, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        sys.exit(f"{name} failed:\n{done.stderr[-2000:]}")
-    figures: dict[str, float] = json.loads(done.stdout.strip().split("\n")[-1])
-    return figures
+    rows, cache = str(options.rows), str(options.cache)
+    arguments = ("--one", name, "--rows", rows, "--cache", cache)
+    return run(sys.executable, Path(__file__).name, *arguments)
 
 
 def _options() -> argparse.Namespace:

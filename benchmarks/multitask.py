@@ -20,11 +20,15 @@ import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from contender import run
+
+from pipelines.features import build_feature_tables
+from recsys_mtl.config.load import load_recipe
 
 _SIMULATED = {
     "data.interactions.rows": 200_000,
@@ -101,8 +105,8 @@ def _compare(
     recipe, changes = _LOGS[log]
     tables = options.folder / log / "tables"
     if not tables.exists():
-        arguments = ["features", recipe, "--output", str(tables), *_set(changes)]
-        _command(["-m", "recsys_mtl.cli", *arguments], threads=os.cpu_count() or 1)
+        overrides = [f"{key}={value}" for key, value in changes.items()]
+        build_feature_tables(load_recipe(recipe, overrides=overrides), tables)
 
     def train(model: str, trial: int, seed: int, *, test: bool) -> dict[str, Any]:
         settings = _settings(recipe, model, trial) | {"train.seed": seed}
@@ -116,8 +120,7 @@ def _compare(
         name = hashlib.sha256(text.encode()).hexdigest()[:16]
         done = options.folder / log / f"{model}-{name}.json"
         if not done.exists():
-            out = _command([str(Path(__file__).with_name("multitask_one.py")), text])
-            done.write_text(out.strip().split("\n")[-1])
+            done.write_text(json.dumps(run(sys.executable, "multitask_one.py", text)))
         result: dict[str, Any] = json.loads(done.read_text())
         print(
             f"{log} {model} trial {trial} seed {seed}: valid {result['valid']:.4f}, "
@@ -233,23 +236,6 @@ def _cell(line: dict[str, Any], task: str) -> str:
 
 def _set(changes: dict[str, Any]) -> list[str]:
     return [f"--set={key}={value}" for key, value in changes.items()]
-
-
-def _command(arguments: list[str], *, threads: int = 1) -> str:
-    environment = os.environ | {
-        "OMP_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(f"{' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
-    return done.stdout
 
 
 def _options() -> argparse.Namespace:
