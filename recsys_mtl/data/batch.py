@@ -1,7 +1,7 @@
 """Encoded Arrow columns -> the tensors of one step."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -128,6 +128,8 @@ class EncodedRows:
         schema: FeatureSchema,
         tasks: tuple[str, ...] = (),
         weight_means: Mapping[str, float] | None = None,
+        *,
+        columns: frozenset[str] | None = None,
     ) -> "EncodedRows":
         """Read the columns of ``table`` that ``schema`` and ``tasks`` name.
 
@@ -137,16 +139,21 @@ class EncodedRows:
             tasks: Tasks whose labels to read.
             weight_means: By task with row weights, their mean in training: weights are
                 divided by it, and one that is missing becomes 1.
+            columns: Those of the schema's columns to read, with all columns of a
+                history or none; all if left out.
         """
         labels = tuple(label_column(task) for task in tasks)
+        known = frozenset(schema.columns) if columns is None else columns
         rows = cls(
-            pooled=pooled_keys(schema),
-            sequence=sequence_keys(schema),
+            pooled=tuple(key for key in pooled_keys(schema) if key in known),
+            sequence=tuple(key for key in sequence_keys(schema) if key in known),
             ids={},
             lists={},
             starts={},
             lengths={},
-            dense_NM=_side_by_side(table, schema.dense),
+            dense_NM=_side_by_side(
+                table, tuple(name for name in schema.dense if name in known)
+            ),
             label_NT=_side_by_side(table, labels) if tasks else None,
             weight_NT=_weights(table, tasks, weight_means) if weight_means else None,
         )
@@ -160,13 +167,25 @@ class EncodedRows:
             rows.starts[key] = offsets[:-1]
             rows.lengths[key] = np.diff(offsets)
         for history in schema.histories:
-            rows._share_lengths(history.columns)
+            if history.columns[0] in known:
+                rows._share_lengths(history.columns)
         return rows
 
     @property
     def num_rows(self) -> int:
         """Rows held."""
         return len(self.dense_NM)
+
+    def take(self, rows_N: _Ints) -> "EncodedRows":
+        """Give row ``rows_N[n]`` in place ``n``; a row may come several times."""
+        taken = replace(
+            self,
+            ids=dict(self.ids),
+            starts=dict(self.starts),
+            lengths=dict(self.lengths),
+        )
+        taken.permute(rows_N)
+        return taken
 
     def permute(self, order_N: _Ints) -> None:
         """Put row ``order_N[n]`` in place ``n``; columns are replaced one by one."""
