@@ -18,7 +18,7 @@ from recsys_mtl.config.reference import (
     width_faults,
 )
 from recsys_mtl.config.score import ScoreSpec, SumScore
-from recsys_mtl.config.task import TaskSpec
+from recsys_mtl.config.task import AFTER_TRAINING, TaskSpec
 from recsys_mtl.config.task_group import group_faults
 from recsys_mtl.config.train import TrainSpec
 
@@ -63,6 +63,15 @@ class Recipe(Spec):
         if faults:
             raise ValueError("\n".join(faults))
         return self
+
+    @property
+    def uncalibrated(self) -> "Recipe":
+        """The same without what is done to predictions after the training."""
+        tasks = self.model_dump(include={"tasks"})["tasks"]
+        for task in tasks:
+            for name in AFTER_TRAINING:
+                task.pop(name, None)
+        return Recipe.model_validate(self.model_dump() | {"tasks": tasks})
 
     @property
     def fused_score(self) -> ScoreSpec:

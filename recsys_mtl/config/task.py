@@ -13,9 +13,15 @@ from pydantic import (
 )
 
 from recsys_mtl.config._base import Name, Spec
+from recsys_mtl.config.calibration import (
+    CalibrationSpec,
+    NegativeSampling,
+    NoCalibration,
+)
 from recsys_mtl.config.condition import Condition
 
 __all__ = [
+    "AFTER_TRAINING",
     "BeforeEnd",
     "BinaryTask",
     "OrdinalTask",
@@ -24,6 +30,9 @@ __all__ = [
     "TaskSpec",
     "ValueTask",
 ]
+
+AFTER_TRAINING = ("calibration", "negative_sampling")
+"""Fields of tasks that change predictions after the training, and nothing before."""
 
 
 class RowWeight(Spec):
@@ -55,6 +64,8 @@ class BinaryTask(_Task):
 
     kind: Literal["binary"]
     label: str | Condition = Field(description="column of 0 and 1, or a condition")
+    calibration: CalibrationSpec = NoCalibration()
+    negative_sampling: NegativeSampling | None = None
 
     @property
     def label_columns(self) -> tuple[str, ...]:

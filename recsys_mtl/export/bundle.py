@@ -34,6 +34,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recsys_mtl import __version__
+from recsys_mtl.calibrate import Calibration
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.errors import ArtifactError, EnvironmentFault
 from recsys_mtl.export.seal import FileSeal, check_files, seal_files
@@ -66,6 +67,7 @@ class BundleInfo(Artifact):
         versions: Of what wrote it.
         files: Every other file by its path; only ``bundle.json.sha256`` is not listed.
         metrics: By task, on the test split.
+        calibration: What is done to predictions.
     """
 
     format_version: Literal[1]
@@ -79,6 +81,7 @@ class BundleInfo(Artifact):
     versions: dict[str, str]
     files: dict[str, FileSeal]
     metrics: dict[str, dict[str, float]]
+    calibration: Calibration = Calibration()
 
 
 @final
@@ -128,6 +131,11 @@ class Bundle:
         """Training labels of each task."""
         return self.info.task_stats
 
+    @property
+    def calibration(self) -> Calibration:
+        """What is done to predictions."""
+        return self.info.calibration
+
 
 def write_bundle(
     folder: Path,
@@ -137,6 +145,7 @@ def write_bundle(
     state: Mapping[str, Tensor],
     metrics: Mapping[str, Mapping[str, float]],
     report: Path | None = None,
+    calibration: Calibration | None = None,
 ) -> Path:
     """Gather everything that serving needs under ``folder``.
 
@@ -150,6 +159,7 @@ def write_bundle(
         state: ``state_dict`` of its network.
         metrics: By task, on the test split.
         report: The HTML page.
+        calibration: What is done to predictions; nothing if left out.
 
     Raises:
         ArtifactError: ``folder`` exists, the tables are incomplete or of another
@@ -188,6 +198,7 @@ def write_bundle(
             versions=_versions(),
             files=seal_files(work),
             metrics={task: dict(of) for task, of in metrics.items()},
+            calibration=calibration or Calibration(),
         )
         # No NaN: it would be no JSON, and metrics that are undefined are absent.
         text = json.dumps(info.model_dump(mode="json"), indent=1, allow_nan=False)

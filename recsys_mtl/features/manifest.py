@@ -8,6 +8,7 @@ from typing import Any, final
 from pydantic import ConfigDict, Field, ValidationError
 
 from recsys_mtl.config.recipe import Recipe
+from recsys_mtl.config.task import AFTER_TRAINING
 from recsys_mtl.errors import ArtifactError
 from recsys_mtl.features.schema import Artifact, FeatureSchema, RawColumn
 
@@ -166,8 +167,11 @@ class FeatureManifest(Artifact):
 def recipe_digest(recipe: Recipe) -> str:
     """SHA-256 of what shapes feature tables: data, features and tasks.
 
-    A change of model or training leaves the tables as they are.
+    A change of model, training or calibration leaves the tables as they are.
     """
     parts = recipe.model_dump(mode="json", include={"data", "features", "tasks"})
+    for task in parts["tasks"]:
+        for name in AFTER_TRAINING:
+            task.pop(name, None)
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-__all__ = ["InputColumn", "ModelCard", "ModelList", "TaskCard"]
+__all__ = ["InputColumn", "ModelCard", "ModelList", "Scoring", "TaskCard"]
 
 
 class InputColumn(Struct, frozen=True):
@@ -41,6 +41,24 @@ class TaskCard(Struct, frozen=True):
     details: list[str] = []
 
 
+class Scoring(Struct, frozen=True):
+    """How predictions become the score that items are sorted by.
+
+    Attributes:
+        version: Changes whenever weights or a calibrator do.
+        kind: ``sum``: weights times predictions; ``product``: predictions to the power
+            of their weights.
+        weights: By task; those not named count for nothing.
+        calibration: By task that has any, the steps from the network's prediction to
+            the one told, joined by ``+``.
+    """
+
+    version: str
+    kind: Literal["sum", "product"]
+    weights: dict[str, float]
+    calibration: dict[str, str]
+
+
 class ModelCard(Struct, frozen=True):
     """A served model.
 
@@ -50,7 +68,7 @@ class ModelCard(Struct, frozen=True):
         created: When the bundle was written, ISO 8601.
         description: The recipe's.
         tasks: In the order of the recipe.
-        score: Kind and weights of the number that items are sorted by.
+        scoring: How predictions become the score.
         signature: What a request may give.
         metrics: By task, as the evaluation found them.
     """
@@ -60,7 +78,7 @@ class ModelCard(Struct, frozen=True):
     created: str
     description: str
     tasks: list[TaskCard]
-    score: dict[str, str | dict[str, float]]
+    scoring: Scoring
     signature: list[InputColumn]
     metrics: dict[str, dict[str, float]]
 

@@ -1,13 +1,18 @@
 """One number to sort by."""
 
+from collections.abc import Sequence
+from hashlib import sha256
 from typing import assert_never
 
 import numpy as np
 from jaxtyping import Float
 
+from recsys_mtl.calibrate import Calibration
 from recsys_mtl.config.score import ProductScore, ScoreSpec, SumScore
+from recsys_mtl.errors import ConfigError
+from recsys_mtl.rank.card import Scoring
 
-__all__ = ["FLOOR", "fuse"]
+__all__ = ["FLOOR", "fuse", "scoring"]
 
 FLOOR = 1e-12
 """Least prediction that a product reads, so that its logarithm is finite."""
@@ -51,3 +56,25 @@ def fuse(
             return np.asarray(np.exp(score_B))
         case _:
             assert_never(spec)
+
+
+def scoring(calibration: Calibration, spec: ScoreSpec, tasks: Sequence[str]) -> Scoring:
+    """Tell how predictions become the score.
+
+    Raises:
+        ConfigError: The score weighs what is no task.
+    """
+    for name in spec.weights:
+        if name not in tasks:
+            raise ConfigError(
+                f"score.weights must name tasks of the model ({', '.join(tasks)}), got "
+                f"{name!r}; correct the name or take it out"
+            )
+    # Sorted: the order in which weights were written changes nothing.
+    written = f"{spec.kind} {sorted(spec.weights.items())} {calibration.version}"
+    return Scoring(
+        version=sha256(written.encode()).hexdigest()[:12],
+        kind=spec.kind,
+        weights=dict(spec.weights),
+        calibration=dict(calibration.names),
+    )

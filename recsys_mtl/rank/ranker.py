@@ -11,13 +11,14 @@ from jaxtyping import Bool, Float
 from msgspec import UNSET
 
 from recsys_mtl.config.feature import HistoryFeature
+from recsys_mtl.config.score import ScoreSpec
 from recsys_mtl.data.batch import to_batch
 from recsys_mtl.errors import DataError, RequestError
 from recsys_mtl.export.bundle import Bundle
 from recsys_mtl.features.entity import EntityTable
-from recsys_mtl.rank.card import InputColumn, ModelCard, TaskCard
+from recsys_mtl.rank.card import InputColumn, ModelCard, Scoring, TaskCard
 from recsys_mtl.rank.column import unknown_name
-from recsys_mtl.rank.fusion import fuse
+from recsys_mtl.rank.fusion import fuse, scoring
 from recsys_mtl.rank.raw import RequestReader
 from recsys_mtl.rank.request import (
     Cell,
@@ -67,17 +68,22 @@ class Ranker:
 
     Args:
         bundle: As ``load_bundle`` gives it.
+        score: Stands in for the score that the recipe declares.
+
+    Raises:
+        ConfigError: ``score`` names what is no task.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, *, score: ScoreSpec | None = None) -> None:
         recipe = bundle.recipe
         self._bundle = bundle
-        self._spec = recipe.fused_score
+        self._spec = recipe.fused_score if score is None else score
         self.tasks = tuple(task.name for task in recipe.tasks)
         self._detail_names = dict(
             zip(self.tasks, bundle.network.detail_names, strict=True)
         )
-        self.card: ModelCard = _card(bundle)
+        self._scoring = scoring(bundle.calibration, self._spec, self.tasks)
+        self.card: ModelCard = _card(bundle, self._scoring)
         self._reader = RequestReader(
             self.card.signature, recipe.data.keys, recipe.data.timestamp
         )
@@ -112,7 +118,9 @@ class Ranker:
         if encoded.num_rows:  # TorchRec takes no empty batches
             batch = to_batch(encoded, bundle.schema)
             logits = bundle.network(batch).logits
-            prediction_BT = bundle.network.predict(logits).numpy()
+            prediction_BT = bundle.calibration.apply(
+                bundle.network.predict(logits).numpy(), self.tasks
+            )
             if details:
                 made = zip(self.tasks, bundle.network.details(logits), strict=True)
                 told = {
@@ -176,6 +184,7 @@ class Ranker:
             unknown=unknown,
             timestamp=raw.timestamp,
             timestamp_from=_source(raw.timed_by_request),
+            scoring=self._scoring,
         )
 
     def answer(self, request: ScoreRequest, *, now_us: int) -> ScoreResponse:
@@ -205,6 +214,7 @@ class Ranker:
             ),
             timestamp=raw.timestamp,
             timestamp_from=_source(raw.timed_by_request),
+            scoring=self._scoring,
             details={
                 task: {
                     n: detail_B.tolist() for n, detail_B in scored.details[task].items()
@@ -297,9 +307,8 @@ def _source(timed_by_request: bool | None) -> Literal["request", "server"] | Non
     return "request" if timed_by_request else "server"
 
 
-def _card(bundle: Bundle) -> ModelCard:
+def _card(bundle: Bundle, scoring: Scoring) -> ModelCard:
     recipe, info = bundle.recipe, bundle.info
-    score = recipe.fused_score
     return ModelCard(
         name=recipe.name,
         version=bundle.version,
@@ -311,7 +320,7 @@ def _card(bundle: Bundle) -> ModelCard:
                 recipe.tasks, bundle.network.detail_names, strict=True
             )
         ],
-        score={"kind": score.kind, "weights": dict(score.weights)},
+        scoring=scoring,
         signature=_signature(bundle),
         metrics=info.metrics,
     )

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from recsys_mtl.rank.card import Scoring
+
 __all__ = [
     "Cell",
     "Id",
@@ -167,6 +169,7 @@ class RankResponse(Struct, frozen=True):
         unknown: Which ids were scored with defaults.
         timestamp: When the impression was taken to happen, as a raw value.
         timestamp_from: Who said so; null if the model knows no time.
+        scoring: How predictions became the score.
     """
 
     request_id: str | None
@@ -176,6 +179,7 @@ class RankResponse(Struct, frozen=True):
     unknown: UnknownIds
     timestamp: int | float | str | None
     timestamp_from: Literal["request", "server"] | None
+    scoring: Scoring
 
 
 class ScoreResponse(Struct, frozen=True):
@@ -190,6 +194,7 @@ class ScoreResponse(Struct, frozen=True):
         unknown: Which rows were scored with defaults.
         timestamp: Taken for all rows where the request had no column of times.
         timestamp_from: Who said when; null if the model knows no time.
+        scoring: How predictions became the score.
         details: By task that has any, then by name; only if asked for.
     """
 
@@ -201,4 +206,5 @@ class ScoreResponse(Struct, frozen=True):
     unknown: UnknownRows
     timestamp: int | float | str | None
     timestamp_from: Literal["request", "server"] | None
+    scoring: Scoring
     details: dict[str, dict[str, list[float]]] | UnsetType = UNSET

@@ -97,6 +97,6 @@ class RunState(BaseModel):
 
 def run_digest(recipe: Recipe, tables: Path) -> str:
     """Identify what a run fits to what, so that no other run continues it."""
-    digest = hashlib.sha256(recipe.model_dump_json().encode())
+    digest = hashlib.sha256(recipe.uncalibrated.model_dump_json().encode())
     digest.update((tables / "manifest.json").read_bytes())
     return digest.hexdigest()

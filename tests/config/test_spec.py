@@ -6,6 +6,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from recsys_mtl.config.bottom import BottomSpec
+from recsys_mtl.config.calibration import CalibrationSpec
 from recsys_mtl.config.chain import ChainSpec
 from recsys_mtl.config.data import DataSpec, SplitSpec
 from recsys_mtl.config.feature import EncoderSpec, FeatureSpec, PoolingSpec
@@ -56,6 +57,10 @@ KINDS = [
             "bins": [1.0, 2.0],
         },
     ),
+    (CalibrationSpec, {"kind": "none"}),
+    (CalibrationSpec, {"kind": "platt"}),
+    (CalibrationSpec, {"kind": "temperature"}),
+    (CalibrationSpec, {"kind": "isotonic"}),
     (BottomSpec, {"kind": "flat", "dropout": 0.1}),
     (BottomSpec, {"kind": "dtrn", "width": 6, "num_heads": 3}),
     (BottomSpec, {"kind": "apem", "num_groups": 2}),
