@@ -10,7 +10,7 @@ from recsys_mtl.config.data import TimestampSpec
 from recsys_mtl.features.cast import cast_column
 from recsys_mtl.features.column import absent, filled, flat
 
-__all__ = ["NEVER", "filled_time", "to_micros"]
+__all__ = ["NEVER", "filled_time", "to_micros", "whole_micros"]
 
 NEVER = int(np.iinfo(np.int64).min)
 """Stands for a missing time in arrays without nulls: nothing is earlier."""
@@ -49,6 +49,24 @@ def to_micros(array: pa.Array | pa.ChunkedArray, spec: TimestampSpec) -> pa.Arra
         pc.greater_equal(micros, _EARLIEST), pc.less_equal(micros, _LATEST)
     )
     return pc.if_else(inside, micros, pa.scalar(None, pa.int64()))
+
+
+def whole_micros(
+    time: int, unit: Literal["s", "ms", "us", "ns", "iso8601"]
+) -> int | None:
+    """Read one whole number as ``to_micros`` reads a column of them.
+
+    Returns:
+        ``None`` outside the years 1 to 9999, and where the unit is text.
+
+    Example:
+        >>> whole_micros(1_500, "ms")
+        1500000
+    """
+    if unit == "iso8601":
+        return None
+    micros = time // 1_000 if unit == "ns" else time * _MICROS[unit]
+    return micros if _EARLIEST <= micros <= _LATEST else None
 
 
 def filled_time(micros: pa.Array | pa.ChunkedArray) -> np.ndarray:

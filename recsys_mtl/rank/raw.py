@@ -1,4 +1,4 @@
-"""Requests -> one raw table: every cell typed by the signature, or refused by path."""
+"""Requests -> raw columns: every cell typed by the signature, or refused by path."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 
 from recsys_mtl.config.data import KeysSpec, TimestampSpec
 from recsys_mtl.errors import RequestError
-from recsys_mtl.features.time import to_micros
+from recsys_mtl.features.time import to_micros, whole_micros
 from recsys_mtl.rank.card import InputColumn
 from recsys_mtl.rank.column import ColumnType, unknown_name, whole_column
-from recsys_mtl.rank.request import ItemInput, RankRequest, ScoreRequest, UserInput
+from recsys_mtl.rank.parts import RankParts
+from recsys_mtl.rank.request import Id, ItemInput, RankRequest, ScoreRequest, UserInput
 
 __all__ = ["RawRequest", "RequestReader", "raw_time"]
 
@@ -22,12 +23,12 @@ __all__ = ["RawRequest", "RequestReader", "raw_time"]
 @final
 @dataclass(frozen=True)
 class RawRequest:
-    """A request as a raw table.
+    """A score request as a raw table.
 
     Attributes:
-        table: One row a candidate or given row.
-        timestamp: The time taken where the request has none of its own, or the
-            context's; null where rows have their own or the model knows no time.
+        table: One row a given row.
+        timestamp: The time taken where the request has none of its own; null where rows
+            have their own or the model knows no time.
         timed_by_request: Whether the request said when; null if there is no time.
     """
 
@@ -56,48 +57,52 @@ class RequestReader:
         self._keys = keys
         self._timestamp = timestamp
 
-    def candidates(self, request: RankRequest) -> list[ItemInput]:
-        """Give the candidates, however they were written.
-
-        Raises:
-            RequestError: There are none, or both ways were used.
-        """
-        if (request.items is None) == (request.item_ids is None):
-            raise RequestError("items", "give either `items` or `item_ids`")
-        if request.items is not None:
-            return request.items
-        return [ItemInput(id=item_id) for item_id in request.item_ids or ()]
-
-    def ranking(self, request: RankRequest, now_us: int) -> RawRequest:
-        """Lay out a rank request: a row for every candidate.
+    def ranking(self, request: RankRequest, now_us: int) -> RankParts:
+        """Read a rank request.
 
         Raises:
             RequestError: Something does not fit the signature.
         """
-        items = self.candidates(request)
-        columns: dict[str, pa.Array] = {}
+        ids, items = self._candidates(request)
+        shared: dict[str, pa.Array] = {}
         for name, value in request.context.items():
             field = f"context.{name}"
             self._expect(field, name, ("context",), ("feature", "timestamp"))
-            if value is None and self._columns[name].role == "timestamp":
-                continue  # as if left out
-            columns[name] = self._constant(name, value, field, len(items))
+            if self._columns[name].role == "timestamp":
+                continue  # read with its unit below
+            shared[name] = self._typed(name, [value], _always(field))
         for name, value in request.user.features.items():
             field = f"user.features.{name}"
             self._expect(field, name, ("user",), ("feature",))
-            columns[name] = self._constant(name, value, field, len(items))
-        columns |= self._item_columns(items, request)
-        columns |= self._history_columns(request.user, len(items))
+            shared[name] = self._typed(name, [value], _always(field))
+        own = self._item_columns(items, request) if items is not None else {}
+        shared |= self._history_columns(request.user)
+        given_own = _with_values(own)
+        given = _with_values(shared) | given_own
         # Keys last: a key that is a feature too is given by its id.
         if self._keys.user is not None:
             name = self._keys.user
-            columns[name] = self._constant(name, request.user.id, "user.id", len(items))
+            shared[name] = self._typed(name, [request.user.id], _always("user.id"))
         if self._keys.item is not None:
-            field = "items[{}].id" if request.items is not None else "item_ids[{}]"
-            columns[self._keys.item] = self._typed(
-                self._keys.item, [item.id for item in items], field.format
-            )
-        return self._timed(columns, len(items), now_us, "context.{name}")
+            field = "items[{}].id" if items is not None else "item_ids[{}]"
+            own[self._keys.item] = self._typed(self._keys.item, ids, field.format)
+        spec = self._timestamp
+        if spec is None:
+            return RankParts(ids, shared, own, given, given_own, None, None, None)
+        value = request.context.get(spec.column)  # null is as if left out
+        raw = raw_time(now_us, spec) if value is None else value
+        cell, time_us = self._time(raw)
+        shared[spec.column] = cell
+        return RankParts(
+            ids,
+            shared,
+            own,
+            given,
+            given_own,
+            time_us,
+            cell[0].as_py(),
+            value is not None,
+        )
 
     def rows(self, request: ScoreRequest, now_us: int) -> RawRequest:
         """Lay out a score request.
@@ -133,6 +138,25 @@ class RequestReader:
         self._even_histories(columns, lambda name, i: _at(field, name)(i))
         return self._timed(columns, num_rows, now_us, field.replace("{i}", "0"))
 
+    def candidates(self, request: RankRequest) -> list[ItemInput]:
+        """Give the candidates, however they were written.
+
+        Raises:
+            RequestError: There are none, or both ways were used.
+        """
+        ids, items = self._candidates(request)
+        return [ItemInput(id=item_id) for item_id in ids] if items is None else items
+
+    def _candidates(
+        self, request: RankRequest
+    ) -> tuple[list[Id], list[ItemInput] | None]:
+        """Ids of the candidates, and the candidates if they may have features."""
+        if (request.items is None) == (request.item_ids is None):
+            raise RequestError("items", "give either `items` or `item_ids`")
+        if request.items is not None:
+            return [item.id for item in request.items], request.items
+        return request.item_ids or [], None
+
     def _expect(
         self, field: str, name: str, origins: tuple[str, ...], roles: tuple[str, ...]
     ) -> None:
@@ -157,9 +181,22 @@ class RequestReader:
             self._check_times(array, path)
         return array
 
-    def _constant(self, name: str, value: Any, field: str, num_rows: int) -> pa.Array:
-        cell = self._typed(name, [value], lambda _: field)
-        return pa.repeat(cell[0], num_rows) if num_rows else cell[:0]
+    def _time(self, raw: Any) -> tuple[pa.Array, int]:
+        """Type the time of a rank request; also as microseconds."""
+        spec = self._timestamp
+        assert spec is not None
+        kind = self._columns[spec.column].type
+        if type(raw) is int and kind in ("int", "string"):
+            micros = whole_micros(raw, spec.unit)
+            if micros is not None:
+                written = raw if kind == "int" else str(raw)
+                return pa.array(
+                    [written], pa.int64() if kind == "int" else pa.string()
+                ), micros
+        cell = self._typed(spec.column, [raw], _always(f"context.{spec.column}"))
+        micros = to_micros(cell, spec)[0].as_py()
+        assert micros is not None, "checked when it was typed"
+        return cell, micros
 
     def _item_columns(
         self, items: Sequence[ItemInput], request: RankRequest
@@ -176,7 +213,7 @@ class RequestReader:
             columns[name] = self._typed(name, cells, path)
         return columns
 
-    def _history_columns(self, user: UserInput, num_rows: int) -> dict[str, pa.Array]:
+    def _history_columns(self, user: UserInput) -> dict[str, pa.Array]:
         columns = {}
         for history, lists in user.histories.items():
             known = [
@@ -199,8 +236,8 @@ class RequestReader:
                 field = f"user.histories.{history}.{name}"
                 if name not in known:
                     raise unknown_name(field, name, known)
-                columns[f"{history}.{name}"] = self._constant(
-                    f"{history}.{name}", events, field, num_rows
+                columns[f"{history}.{name}"] = self._typed(
+                    f"{history}.{name}", [events], _always(field)
                 )
         self._even_histories(columns, lambda name, _: f"user.histories.{name}")
         return columns
@@ -261,16 +298,11 @@ class RequestReader:
         spec = self._timestamp
         if spec is None:
             return RawRequest(pa.table(columns), None, None)
-        given = columns.get(spec.column)
-        if given is None:
-            now = raw_time(now_us, spec)
-            times = self._typed(spec.column, [now] * num_rows, lambda _: field)
-            return RawRequest(pa.table(columns | {spec.column: times}), now, False)
-        # All rows of a rank request have one time; those of a score request each own.
-        constant = (
-            given[0].as_py() if field.startswith("context") and num_rows else None
-        )
-        return RawRequest(pa.table(columns), constant, True)
+        if spec.column in columns:
+            return RawRequest(pa.table(columns), None, True)
+        now = raw_time(now_us, spec)
+        times = self._typed(spec.column, [now] * num_rows, lambda _: field)
+        return RawRequest(pa.table(columns | {spec.column: times}), now, False)
 
 
 def raw_time(micros: int, spec: TimestampSpec) -> int | str:
@@ -299,10 +331,18 @@ def raw_time(micros: int, spec: TimestampSpec) -> int | str:
             assert_never(spec.unit)
 
 
+def _always(field: str) -> Callable[[int], str]:
+    return lambda _: field
+
+
 def _at(field: str, name: str) -> Callable[[int], str]:
     # Not str.format on the name: a name may hold braces.
     before, _, after = field.replace("{name}", name.replace("{i}", "")).partition("{i}")
     return lambda i: f"{before}{i}{after}"
+
+
+def _with_values(columns: Mapping[str, pa.Array]) -> frozenset[str]:
+    return frozenset(n for n, cells in columns.items() if cells.null_count < len(cells))
 
 
 def _lengths(lists: pa.Array) -> list[int]:
