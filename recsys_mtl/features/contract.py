@@ -1,8 +1,8 @@
 """What features ask of raw rows, and how rows are made to keep it."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
-from typing import final
+from typing import assert_never, final
 
 import pyarrow as pa
 
@@ -111,6 +111,66 @@ class RawContract(Artifact):
             columns.append(column_of(field))
         return tuple(dict.fromkeys(columns))
 
+    def reads(self, feature: FeatureSpec) -> tuple[str, ...]:
+        """Raw columns of a row that a feature reads."""
+        match feature:
+            case (
+                CategoricalFeature()
+                | NumericFeature()
+                | QuantileFeature()
+                | ListFeature()
+            ):
+                return (column_of(feature),)
+            case CrossFeature():
+                return feature.columns
+            case TimePartFeature():
+                return () if self.timestamp is None else (self.timestamp.column,)
+            case HistoryFeature():
+                return tuple(
+                    event_column(feature.name, column)
+                    for column in (*self.event_columns(feature), TIME)
+                )
+            case AggregateFeature():
+                return aggregate_columns(feature.name)
+            case _:
+                assert_never(feature)
+
+    def only(self, names: Collection[str]) -> "RawContract":
+        """Keep some features, and of the signature what these read.
+
+        The fields of a history stay with it, for its events alone. Keys and timestamp
+        always stay.
+        """
+        histories = [h for h in self.histories if h.name in names]
+        fields = {field for history in histories for field in history.fields}
+        features: list[FeatureSpec] = []
+        for feature in self.features:
+            if feature.name in names:
+                features.append(feature)
+            elif feature.name in fields:
+                features.append(feature.model_copy(update={"history_only": True}))
+        spec = self.timestamp
+        scored = {self.keys.user, self.keys.item, spec and spec.column}
+        scored |= {
+            column
+            for feature in features
+            if not getattr(feature, "history_only", False)
+            for column in self.reads(feature)
+        }
+        of_events = {c for history in histories for c in self.event_columns(history)}
+        return RawContract(
+            features=tuple(features),
+            keys=self.keys,
+            timestamp=spec,
+            signature=tuple(
+                column
+                if column.name in scored
+                else column.model_copy(update={"history_only": True})
+                for column in self.signature
+                if column.name in scored or column.name in of_events
+            ),
+        )
+
     def type_of(self, column: str) -> RawType:
         """Type that the signature gives a raw column."""
         return self._types[column]
@@ -189,21 +249,5 @@ class RawContract(Artifact):
         if self._is_time(name):
             yield TIME_KEY
         for feature in self.features:
-            match feature:
-                case (
-                    CategoricalFeature()
-                    | NumericFeature()
-                    | QuantileFeature()
-                    | ListFeature()
-                ):
-                    reads = column_of(feature) == name
-                case CrossFeature():
-                    reads = name in feature.columns
-                case HistoryFeature():
-                    reads = name.startswith(f"{feature.name}.")
-                case AggregateFeature():
-                    reads = name in aggregate_columns(feature.name)
-                case TimePartFeature():
-                    reads = False
-            if reads:
+            if not isinstance(feature, TimePartFeature) and name in self.reads(feature):
                 yield feature.name

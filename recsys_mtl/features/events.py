@@ -22,7 +22,7 @@ from recsys_mtl.features.contract import (
 from recsys_mtl.features.history import EventLog, Windows, as_of
 from recsys_mtl.features.time import filled_time
 
-__all__ = ["EventBlock", "counted", "gathered"]
+__all__ = ["EventBlock", "counted", "gathered", "hits_before"]
 
 
 @final
@@ -84,7 +84,8 @@ class EventBlock:
             log, hit_E = self._outcomes(aggregate)
             windows = self._windows(log, rows, aggregate.length)
             names = aggregate_columns(aggregate.name)
-            columns |= dict(zip(names, counted(windows, hit_E), strict=True))
+            found = map(pa.array, counted(windows, hits_before(hit_E)))
+            columns |= dict(zip(names, found, strict=True))
         return pa.table(columns)
 
     def newest(self) -> pa.Table:
@@ -152,14 +153,25 @@ class EventBlock:
         return as_of(log, self._entity_B[rows], self._time_B[rows], length)
 
 
-def counted(windows: Windows, hit_E: np.ndarray) -> tuple[pa.Array, pa.Array]:
-    """Events and hits in each window, as real numbers."""
-    upto = np.concatenate([[0], np.cumsum(hit_E, dtype=np.int64)])
-    hits_B = upto[windows.stop_B] - upto[windows.start_B]
-    return (
-        pa.array(windows.lengths_B.astype(np.float64)),
-        pa.array(hits_B.astype(np.float64)),
-    )
+def hits_before(hit_E: np.ndarray) -> np.ndarray:
+    """Hits before each event of a log, and at last all of them.
+
+    Shape:
+        - hit_E: ``(events,)``
+        - return: ``(events + 1,)`` of ``int64``
+    """
+    return np.concatenate([[0], np.cumsum(hit_E, dtype=np.int64)])
+
+
+def counted(windows: Windows, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Events and hits in each window, as real numbers.
+
+    Args:
+        windows: Which events each row sees.
+        before: As ``hits_before`` gives it.
+    """
+    hits_B = before[windows.stop_B] - before[windows.start_B]
+    return windows.lengths_B.astype(np.float64), hits_B.astype(np.float64)
 
 
 def gathered(log: EventLog, windows: Windows, columns: dict[str, pa.Array]) -> pa.Table:

@@ -1,6 +1,6 @@
 """Joined raw rows -> encoded columns: the one implementation, offline and online."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never, final
@@ -181,6 +181,35 @@ class Featurizer:
                     assert_never(feature)
         return pa.table({name: encoded[name] for name in self.schema.columns})
 
+    def only(self, names: Collection[str]) -> "Featurizer":
+        """Keep some features; see ``RawContract.only``."""
+        return Featurizer(self.contract.only(names), self.encoders)
+
+    def event_ids(
+        self, history: HistoryFeature, events: pa.Table
+    ) -> dict[str, np.ndarray]:
+        """Encode the events of a history, one list after the other.
+
+        Args:
+            history: Of the contract.
+            events: List columns named like the raw columns of its fields.
+
+        Shape:
+            - return: by ``<history>.<field>``, ``(events,)`` of ``int32``
+        """
+        by_name = {feature.name: feature for feature in self.contract.features}
+        encoded = {}
+        for name in history.fields:
+            feature = by_name[name]
+            assert isinstance(feature, CategoricalFeature | QuantileFeature)
+            cells = flat(events.column(column_of(feature)))
+            kind: RawType = "float"
+            if isinstance(feature, CategoricalFeature):
+                kind = self.contract.type_of(column_of(feature))
+            ids = _event_ids(self.encoders.ids[name], cells, kind)
+            encoded[f"{history.name}.{name}"] = ids
+        return encoded
+
     def save(self, folder: Path) -> None:
         """Write ``featurizer.json`` and one Arrow file per vocabulary."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -275,7 +304,6 @@ class Featurizer:
                 f"history {history.name!r} must have {rows.num_rows} rows, as many as "
                 f"the raw table, got {got}; assemble the rows first"
             )
-        by_name = {feature.name: feature for feature in self.contract.features}
         times = flat(events.column(TIME))
         count_B = filled(times.value_lengths(), 0)
         nowhere = time_B == NEVER
@@ -284,15 +312,7 @@ class Featurizer:
             nowhere |= absent(user)
         counts.add(history.name, missing=int(nowhere.sum()))
         encoded = {}
-        for name in history.fields:
-            feature = by_name[name]
-            assert isinstance(feature, CategoricalFeature | QuantileFeature)
-            cells = flat(events.column(column_of(feature)))
-            kind: RawType = "float"
-            if isinstance(feature, CategoricalFeature):
-                kind = self.contract.type_of(column_of(feature))
-            ids = _event_ids(self.encoders.ids[name], cells, kind)
-            column = f"{history.name}.{name}"
+        for column, ids in self.event_ids(history, events).items():
             _counted_ids(ids, column, counts)
             encoded[column] = id_lists(count_B, ids)
         if history.gaps:

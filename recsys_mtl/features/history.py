@@ -142,16 +142,34 @@ def as_of(
         zeros = np.zeros(len(user), np.int64)
         return Windows(zeros, zeros)
     first = log.offsets[user]
-    low, high = first.copy(), np.where(nobody, first, log.offsets[user + 1])
-    # Binary search in all segments at once: as many rounds as the longest needs.
+    last = np.where(nobody, first, log.offsets[user + 1])
+    low = _earlier(log.time_us, first, last, time_B)
+    return Windows(np.maximum(first, low - length), low)
+
+
+def _earlier(
+    time_us: np.ndarray, first_B: np.ndarray, last_B: np.ndarray, time_B: np.ndarray
+) -> np.ndarray:
+    """Where the events of each segment stop to be earlier than its row's time."""
+    if len(first_B) <= _FEW:
+        segments = zip(first_B.tolist(), last_B.tolist(), time_B.tolist(), strict=True)
+        return np.array(
+            [a + int(time_us[a:b].searchsorted(t)) for a, b, t in segments], np.int64
+        )
+    low, high = first_B.copy(), last_B.copy()
     active = np.flatnonzero(low < high)
+    # Requests come after most of the log: often no event is left out.
+    whole = active[time_us[high[active] - 1] < time_B[active]]
+    low[whole] = high[whole]
+    active = np.flatnonzero(low < high)
+    # Binary search in all segments at once: as many rounds as the longest needs.
     while len(active):
         middle = (low[active] + high[active]) // 2
-        earlier = log.time_us[middle] < time_B[active]
+        earlier = time_us[middle] < time_B[active]
         low[active] = np.where(earlier, middle + 1, low[active])
         high[active] = np.where(earlier, high[active], middle)
         active = active[low[active] < high[active]]
-    return Windows(np.maximum(first, low - length), low)
+    return low
 
 
 def gap_ids(age_us: np.ndarray) -> np.ndarray:
@@ -170,3 +188,7 @@ def gap_ids(age_us: np.ndarray) -> np.ndarray:
     exponent = np.frexp((1 + seconds).astype(np.float64))[1] - 1
     ids: np.ndarray = np.minimum(2 + exponent, NUM_GAPS - 1).astype(np.int32)
     return ids
+
+
+_FEW = 8
+"""Rows up to which a search for each costs less than one for all."""

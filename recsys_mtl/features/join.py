@@ -24,7 +24,7 @@ from recsys_mtl.features.contract import (
 )
 from recsys_mtl.features.counts import FeatureCounts
 from recsys_mtl.features.entity import EntityTable
-from recsys_mtl.features.events import counted, gathered
+from recsys_mtl.features.events import counted, gathered, hits_before
 from recsys_mtl.features.history import EventLog, as_of
 from recsys_mtl.features.time import filled_time, to_micros
 
@@ -186,8 +186,9 @@ class FeatureStore:
         hit_E = flat(lists.column(names[1])).flatten().to_numpy()[log.rows]
         windows = as_of(log, code_B, time_B, aggregate.length)
         given = aggregate_columns(aggregate.name)
-        for name, found in zip(given, counted(windows, hit_E), strict=True):
-            columns[name] = _filled(columns[name], found)
+        found = counted(windows, hits_before(hit_E))
+        for name, count_B in zip(given, found, strict=True):
+            columns[name] = _filled(columns[name], pa.array(count_B))
 
     def _history(
         self,

@@ -40,9 +40,7 @@ class Aggregate(Artifact):
         Shape:
             - rows, return: ``(rows,)``; ``float32``
         """
-        logs = np.log1p(_filled(rows)) / np.log1p(self.prior_rows)
-        evidence: np.ndarray = logs.astype(np.float32)
-        return evidence
+        return self.evidence(_filled(rows))
 
     def rates(self, rows: pa.Array, hits: pa.Array) -> np.ndarray:
         """Log-odds of the share of hits, drawn towards the mean, above the mean's.
@@ -52,12 +50,21 @@ class Aggregate(Artifact):
         Shape:
             - rows, hits, return: ``(rows,)``; ``float32``
         """
-        count = _filled(rows)
-        hit = np.minimum(_filled(hits), count)
+        return self.log_odds(_filled(rows), _filled(hits))
+
+    def evidence(self, count_B: np.ndarray) -> np.ndarray:
+        """As ``counts``, of numbers that are all there and not negative."""
+        logs = np.log1p(count_B) / np.log1p(self.prior_rows)
+        evidence: np.ndarray = logs.astype(np.float32)
+        return evidence
+
+    def log_odds(self, count_B: np.ndarray, hit_B: np.ndarray) -> np.ndarray:
+        """As ``rates``, of numbers that are all there and not negative."""
+        hit = np.minimum(hit_B, count_B)
         # A mean of 0 or 1 has no log-odds.
         mean = np.clip(self.mean, _LEAST_MEAN, 1.0 - _LEAST_MEAN)
         yes = hit + self.prior_rows * mean
-        no = count - hit + self.prior_rows * (1.0 - mean)
+        no = count_B - hit + self.prior_rows * (1.0 - mean)
         log_odds = np.log(yes / no) - np.log(mean / (1.0 - mean))
         rates: np.ndarray = log_odds.astype(np.float32)
         return rates
