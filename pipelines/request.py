@@ -13,7 +13,7 @@ from recsys_mtl.export.bundle import load_bundle
 from recsys_mtl.progress import OnProgress, Progress, silent
 from recsys_mtl.rank.raw import raw_time
 from serving.process import ServerProcess
-from serving.run import Engine
+from serving.settings import Engine
 
 __all__ = ["ask_once"]
 

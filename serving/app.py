@@ -19,6 +19,7 @@ from recsys_mtl.rank.ranker import Ranker
 from recsys_mtl.rank.request import RankRequest, ScoreRequest
 from serving.body import decode, read_body
 from serving.fault import HttpFault, error_response, json_response
+from serving.model_set import ModelSet
 from serving.openapi import describe
 from serving.service import Service
 from serving.settings import ServingSettings
@@ -33,7 +34,7 @@ _CLIENT_LEFT = 499  # nginx's number; there is nobody left to read it
 
 
 def create_app(
-    rankers: Ranker | Mapping[str, Ranker], settings: ServingSettings
+    models: Ranker | Mapping[str, Ranker] | ModelSet, settings: ServingSettings
 ) -> Starlette:
     """Build the app that both engines run.
 
@@ -41,11 +42,12 @@ def create_app(
     health checks.
 
     Args:
-        rankers: One, or several by name; the first answers requests that name none.
+        models: One ranker, or several by name, of which the first answers requests
+            that name none, or models with shares of the traffic.
         settings: Limits.
     """
-    if isinstance(rankers, Ranker):
-        rankers = {rankers.name: rankers}
+    if isinstance(models, Ranker):
+        models = {models.name: models}
     app = Starlette(
         routes=[
             Route("/v1/rank", _rank, methods=["POST"]),
@@ -66,8 +68,8 @@ def create_app(
             Exception: _unexpected,
         },
     )
-    app.state.service = Service(rankers, settings)
-    app.state.openapi = msgspec.json.encode(describe(list(rankers.values())))
+    app.state.service = service = Service(models, settings)
+    app.state.openapi = msgspec.json.encode(describe(service.models.models))
     return app
 
 
@@ -78,23 +80,27 @@ def _service(request: Request) -> Service:
 
 async def _rank(request: Request) -> Response:
     service = _service(request)
-    body = await read_body(request, service.settings.max_body_bytes)
-    return _json(await service.rank(decode(body, _RANK)))
+    with service.admitted(), service.holding() as hold:
+        body = await read_body(request, service.settings.limits, hold)
+        ask = decode(body, _RANK)
+    return json_response(await service.rank(ask, leaves=request.receive))
 
 
 async def _score(request: Request) -> Response:
     service = _service(request)
-    body = await read_body(request, service.settings.max_body_bytes)
-    return _json(await service.score(decode(body, _SCORE)))
+    with service.admitted(), service.holding() as hold:
+        body = await read_body(request, service.settings.limits, hold)
+        ask = decode(body, _SCORE)
+    return json_response(await service.score(ask, leaves=request.receive))
 
 
 async def _models(request: Request) -> Response:
-    rankers = _service(request).rankers.values()
-    return json_response(ModelList([ranker.card for ranker in rankers]))
+    models = _service(request).models.models
+    return json_response(ModelList([model.card for model in models]))
 
 
 async def _model(request: Request) -> Response:
-    return json_response(_service(request).ranker(request.path_params["name"]).card)
+    return json_response(_service(request).model(request.path_params["name"]).card)
 
 
 async def _healthz(request: Request) -> Response:

@@ -1,8 +1,9 @@
 """The bytes of a request -> a typed request, or the reason why not."""
 
+import asyncio
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -10,30 +11,53 @@ import msgspec
 from starlette.requests import Request
 
 from serving.fault import HttpFault
+from serving.settings import LimitSettings
 
 __all__ = ["decode", "read_body"]
 
 T = TypeVar("T")
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Read at most ``limit`` bytes.
+async def read_body(
+    request: Request,
+    limits: LimitSettings,
+    hold: Callable[[int], None] = lambda _: None,
+) -> bytes:
+    """Read a body of bounded size in bounded time.
+
+    Args:
+        request: Whose.
+        limits: Its bounds.
+        hold: Called with the size of each part before it is kept; may refuse it.
 
     Raises:
-        HttpFault: 413 as soon as more arrive, whatever the headers say.
+        HttpFault: 413 as soon as more arrives than is allowed, whatever the headers
+            say; 408 if it takes too long.
     """
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise HttpFault(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                "too_large",
-                f"the body must be at most {limit:,} bytes; send fewer items a "
-                "request, or raise max_body_bytes of the server",
-            )
-        parts.append(part)
+    try:
+        async with asyncio.timeout(limits.body_timeout_s):
+            async for part in request.stream():
+                size += len(part)
+                if size > limits.max_body_bytes:
+                    raise HttpFault(
+                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                        "too_large",
+                        f"the body must be at most {limits.max_body_bytes:,} bytes; "
+                        "send fewer items a request, or raise limits.max_body_bytes of "
+                        "the server",
+                    )
+                hold(len(part))
+                parts.append(part)
+    except TimeoutError:
+        raise HttpFault(
+            HTTPStatus.REQUEST_TIMEOUT,
+            "too_slow",
+            f"the body must arrive within {limits.body_timeout_s:g} s, got {size:,} "
+            "bytes of it",
+            headers={"connection": "close"},
+        ) from None
     return b"".join(parts)
 
 

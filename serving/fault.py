@@ -1,5 +1,6 @@
 """What goes wrong with a request, as the JSON that the caller sees."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import msgspec
@@ -14,7 +15,9 @@ class ErrorDetail(Struct, frozen=True):
 
     Attributes:
         code: For programs: ``malformed_json``, ``not_found``, ``method_not_allowed``,
-            ``too_large``, ``invalid``, ``not_ready`` or ``internal``.
+            ``too_large``, ``invalid``, ``unauthorized``, ``forbidden``, ``too_slow``,
+            ``rate_limited``, ``overloaded``, ``too_late``, ``not_ready`` or
+            ``internal``.
         message: For people: what must hold, what was got, what to do.
         field: Path of the field inside the request; null where it is about none.
     """
@@ -31,22 +34,31 @@ class ErrorBody(Struct, frozen=True):
 
 
 class HttpFault(Exception):  # noqa: N818 - a refusal, told to the caller
-    """A request that gets ``status``."""
+    """A request that gets ``status``; ``headers`` go with it."""
 
     def __init__(
-        self, status: HTTPStatus, code: str, message: str, field: str | None = None
+        self,
+        status: HTTPStatus,
+        code: str,
+        message: str,
+        field: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
         self.field = field
+        self.headers = dict(headers or {})
 
 
 def error_response(fault: HttpFault) -> Response:
     """Tell the caller of ``fault``."""
     body = ErrorBody(ErrorDetail(fault.code, fault.message, fault.field))
-    return json_response(body, fault.status)
+    response = json_response(body, fault.status)
+    response.headers.update(fault.headers)
+    return response
 
 
 def json_response(body: Struct, status: HTTPStatus = HTTPStatus.OK) -> Response:

@@ -1,5 +1,6 @@
 """The OpenAPI document, made from the very types that requests are decoded into."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -8,7 +9,6 @@ from msgspec import Struct
 
 from recsys_mtl import __version__
 from recsys_mtl.rank.card import ModelCard, ModelList
-from recsys_mtl.rank.ranker import Ranker
 from recsys_mtl.rank.request import (
     RankRequest,
     RankResponse,
@@ -16,6 +16,7 @@ from recsys_mtl.rank.request import (
     ScoreResponse,
 )
 from serving.fault import ErrorBody
+from serving.model_set import ServedModel
 
 __all__ = ["describe"]
 
@@ -41,8 +42,8 @@ _POST_FAULTS = (
 )
 
 
-def describe(rankers: list[Ranker]) -> dict[str, Any]:
-    """Describe every route of a server with these rankers.
+def describe(models: Sequence[ServedModel]) -> dict[str, Any]:
+    """Describe every route of a server with these models.
 
     The example requests are real: sent as they stand, they are answered.
     """
@@ -60,11 +61,11 @@ def describe(rankers: list[Ranker]) -> dict[str, Any]:
                 "description": f"{column.origin} {column.role}"
                 + (f", in {column.unit}" if column.unit else ""),
             }
-            for ranker in rankers
-            for column in ranker.card.signature
+            for model in models
+            for column in model.card.signature
             if column.origin in origins and column.role in ("feature", "timestamp")
         }
-    first = rankers[0]
+    first = models[0]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -77,13 +78,13 @@ def describe(rankers: list[Ranker]) -> dict[str, Any]:
                 "Order candidates for one user",
                 RankRequest,
                 RankResponse,
-                _given(first.example()),
+                _given(first.ranker.example()),
             ),
             "/v1/score": _post(
                 "Score rows in the order given",
                 ScoreRequest,
                 ScoreResponse,
-                _given(first.example_rows()),
+                _given(first.ranker.example_rows()),
             ),
             "/v1/models": _get("Served models", _content(ModelList)),
             "/v1/models/{name}": {

@@ -16,7 +16,7 @@ import psutil
 
 from recsys_mtl.errors import EnvironmentFault
 from serving.port import claim_port, url_of
-from serving.run import Engine
+from serving.settings import Engine
 
 __all__ = ["ServerProcess"]
 
@@ -26,8 +26,8 @@ class ServerProcess:
     """Runs ``recsys-mtl serve`` while the block lasts; no process outlives it.
 
     Args:
-        bundle: Folder that ``write_bundle`` wrote.
-        engine: See ``serving.run.serve``.
+        source: Folder that ``write_bundle`` wrote, or a file of settings.
+        engine: ``ray`` or ``uvicorn``.
         host: Address to listen on.
         port: 0 for any free one.
         replicas: Processes that score.
@@ -43,7 +43,7 @@ class ServerProcess:
 
     def __init__(
         self,
-        bundle: Path,
+        source: Path,
         *,
         engine: Engine = "ray",
         host: str = "127.0.0.1",
@@ -55,7 +55,7 @@ class ServerProcess:
             self.url = url_of(claimed)
             port = int(claimed.getsockname()[1])
         self._command = [
-            *(sys.executable, "-c", _MAIN, "serve", str(bundle)),
+            *(sys.executable, "-c", _MAIN, "serve", str(source)),
             *("--engine", engine, "--host", host, "--port", str(port)),
             *(() if replicas == 1 else ("--replicas", str(replicas))),
         ]

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import logging
+import math
 import os
 import shutil
 import sys
@@ -25,12 +26,8 @@ logger = logging.getLogger(__name__)
 
 
 def run_ray(
-    bundle: Path,
-    *,
-    host: str,
-    port: int,
-    replicas: int,
     settings: ServingSettings,
+    *,
     on_ready: Callable[[str], None],
     stop: threading.Event,
 ) -> None:
@@ -40,21 +37,17 @@ def run_ray(
     switches from the environment once.
 
     Args:
-        bundle: Folder that ``write_bundle`` wrote.
-        host: Address to listen on. HAProxy's own figures, on private ports, are to be
-            had on all addresses whatever this says.
-        port: 0 for any free one.
-        replicas: Processes that score.
-        settings: Limits; ``threads`` each replica.
+        settings: What to serve, where, and within which limits.
         on_ready: Called with the URL once every replica answered a warm-up request.
         stop: Set it, and running requests finish and the port is free again.
 
     Raises:
         EnvironmentFault: The port cannot be had, or Ray runs in this process already;
             told before anything is loaded.
-        RecsysError: The bundle cannot be used.
+        RecsysError: A bundle cannot be used.
     """
-    with contextlib.closing(claim_port(host, port)) as claimed:
+    server = settings.server
+    with contextlib.closing(claim_port(server.host, server.port)) as claimed:
         url, port = url_of(claimed), int(claimed.getsockname()[1])
     if "ray.serve" in sys.modules:
         raise EnvironmentFault(
@@ -62,15 +55,15 @@ def run_ray(
             "settings; start the server in a process of its own"
         )
     # Checked here, where a sentence reaches the user, and not only in the replicas.
-    from recsys_mtl.export.bundle import load_bundle
+    from serving.model_set import load_models
 
-    load_bundle(bundle)
+    load_models(settings.models)
     private = Path(tempfile.mkdtemp(prefix="recsys-mtl-", dir=_short_folder()))
     try:
         os.environ.update(_environment(private, settings))
         # Ray has put handlers of its own over those of the caller.
-        with _cluster(replicas, settings), stopped_by_signals(stop):
-            _deploy(bundle, host, port, replicas, settings)
+        with _cluster(settings), stopped_by_signals(stop):
+            _deploy(port, settings)
             on_ready(url)
             stop.wait()
     finally:
@@ -84,7 +77,7 @@ def _short_folder() -> str | None:
 
 def _environment(private: Path, settings: ServingSettings) -> dict[str, str]:
     """What Ray and its children must find; see docs on the names at ray.io."""
-    threads = str(settings.threads)
+    threads = str(settings.server.threads)
     environment = {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
@@ -109,7 +102,9 @@ def _environment(private: Path, settings: ServingSettings) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(private / "m"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(private),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(private / "server-state"),
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(int(settings.shutdown_timeout_s)),
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(
+            math.ceil(settings.server.shutdown_timeout_s)
+        ),
         "RAY_SERVE_HAPROXY_METRICS_PORT": metrics,
         "RAY_SERVE_HAPROXY_STATS_PORT": stats,
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": http,
@@ -118,7 +113,7 @@ def _environment(private: Path, settings: ServingSettings) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _cluster(replicas: int, settings: ServingSettings) -> Iterator[None]:
+def _cluster(settings: ServingSettings) -> Iterator[None]:
     """Run a private Ray, and end every process of it afterwards."""
     import ray
     from ray import serve
@@ -134,7 +129,7 @@ def _cluster(replicas: int, settings: ServingSettings) -> Iterator[None]:
             include_dashboard=False,
             log_to_driver=settings.verbose,
             logging_level=logging.INFO if settings.verbose else logging.ERROR,
-            num_cpus=max(os.cpu_count() or 1, replicas),
+            num_cpus=max(os.cpu_count() or 1, settings.server.replicas),
             object_store_memory=_OBJECT_STORE_BYTES,
             _node_ip_address="127.0.0.1",
         )
@@ -152,9 +147,7 @@ def _cluster(replicas: int, settings: ServingSettings) -> Iterator[None]:
         _end(ours)
 
 
-def _deploy(
-    bundle: Path, host: str, port: int, replicas: int, settings: ServingSettings
-) -> None:
+def _deploy(port: int, settings: ServingSettings) -> None:
     from ray import serve
     from ray.exceptions import RayError
     from ray.serve.config import HTTPOptions
@@ -167,19 +160,23 @@ def _deploy(
     logs = LoggingConfig(log_level=level, enable_access_log=settings.verbose)
     deployment = serve.deployment(
         name="Ranker",
-        num_replicas=replicas,
-        max_ongoing_requests=_ONGOING,
-        graceful_shutdown_timeout_s=settings.shutdown_timeout_s,
+        num_replicas=settings.server.replicas,
+        # So far above the replica's own bound that it is always the one to refuse, with
+        # a reason and the time to ask again.
+        max_ongoing_requests=_ROOM * settings.overload.max_queued_requests + _ROOM,
+        graceful_shutdown_timeout_s=settings.server.shutdown_timeout_s,
         ray_actor_options={"num_cpus": 1},
         logging_config=logs,
     )
     try:
         serve.start(
-            http_options=HTTPOptions(host=host, port=port, location="HeadOnly"),
+            http_options=HTTPOptions(
+                host=settings.server.host, port=port, location="HeadOnly"
+            ),
             logging_config=logs,
         )
         serve.run(
-            deployment(Replica).bind(str(bundle.resolve()), settings),
+            deployment(Replica).bind(_with_whole_paths(settings)),
             name="recsys-mtl",
             route_prefix="/",
         )
@@ -191,6 +188,20 @@ def _deploy(
         ) from fault
 
 
+def _with_whole_paths(settings: ServingSettings) -> ServingSettings:
+    """Replicas have another current folder."""
+    models = tuple(
+        model.model_copy(update={"bundle": model.bundle.resolve()})
+        for model in settings.models
+    )
+    changes: dict[str, object] = {"models": models}
+    if settings.auth.keys_file is not None:
+        # Absolute, but no link followed: a mounted file is changed by changing a link.
+        keys_file = settings.auth.keys_file.absolute()
+        changes["auth"] = settings.auth.model_copy(update={"keys_file": keys_file})
+    return settings.model_copy(update=changes)
+
+
 def _end(processes: set[psutil.Process]) -> None:
     """Wait for processes that were told to end, then make them."""
     _, alive = psutil.wait_procs(list(processes), timeout=_END_TIMEOUT_S)
@@ -200,7 +211,7 @@ def _end(processes: set[psutil.Process]) -> None:
     psutil.wait_procs(alive, timeout=_END_TIMEOUT_S)
 
 
-_ONGOING = 256
+_ROOM = 8
 _SHORT = 97 - 79
 _END_TIMEOUT_S = 5.0
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024  # about the least; requests never use it

@@ -4,15 +4,12 @@ Imported only after ``ray_app`` has set the environment: Ray Serve reads its swi
 while it is imported.
 """
 
-from pathlib import Path
-
 import torch
 from ray import serve
 from starlette.applications import Starlette
 
-from recsys_mtl.export.bundle import load_bundle
-from recsys_mtl.rank.ranker import Ranker
 from serving.app import create_app
+from serving.model_set import load_models
 from serving.settings import ServingSettings
 
 __all__ = ["Replica"]
@@ -20,18 +17,15 @@ __all__ = ["Replica"]
 
 @serve.ingress()
 class Replica:
-    """One process that has the whole model: requests need no further hop.
+    """One process that has all models whole: requests need no further hop.
 
     Args:
-        bundle: Folder; whoever starts replicas has verified it.
-        settings: Limits.
+        settings: What to serve; whoever starts replicas has verified the bundles.
     """
 
-    def __init__(self, bundle: str, settings: ServingSettings) -> None:
-        torch.set_num_threads(settings.threads)
-        self._app = create_app(
-            Ranker(load_bundle(Path(bundle), verify=False)), settings
-        )
+    def __init__(self, settings: ServingSettings) -> None:
+        torch.set_num_threads(settings.server.threads)
+        self._app = create_app(load_models(settings.models, verify=False), settings)
         # Ray Serve sends no traffic before this is through, and runs no lifespan.
         self._app.state.service.warm_up()
 

@@ -1,105 +1,257 @@
-"""The rankers of a server, and whether it is ready."""
+"""Typed requests in, typed responses out: which model, how much, and by when."""
 
+import asyncio
+import contextlib
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from http import HTTPStatus
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Final, final
 
-import anyio
-import anyio.to_thread
 import msgspec
-from msgspec import Struct
+from starlette.requests import ClientDisconnect
 
 from recsys_mtl.errors import RequestError
-from recsys_mtl.rank.column import unknown_name
 from recsys_mtl.rank.ranker import Ranker
-from recsys_mtl.rank.request import RankRequest, ScoreRequest
-from serving.fault import HttpFault
+from recsys_mtl.rank.request import (
+    RankRequest,
+    RankResponse,
+    ScoreRequest,
+    ScoreResponse,
+)
+from serving.batcher import Answer, Ask, Batcher, too_late
+from serving.model_set import ModelSet, ServedModel
 from serving.settings import ServingSettings
 
-__all__ = ["Service"]
+__all__ = ["Leaves", "Service"]
 
-T = TypeVar("T")
+Leaves = Callable[[], Awaitable[object]]
+"""Ends when the client has left; ``Request.receive`` once the body is read."""
+
+_TRAVEL_S: Final = 0.005
+_TRAVEL_SHARE: Final = 0.1
 
 
+@final
 class Service:
     """Answers typed requests; knows the clock and the limits, which rankers do not.
 
-    Forward passes run in one worker thread, one after the other, so that the event loop
-    answers health checks meanwhile and compute threads do not fight for cores.
-
     Args:
-        rankers: By name; the first answers requests that name none.
+        models: What answers; a mapping of rankers is served without shares.
         settings: Limits.
     """
 
     def __init__(
-        self, rankers: Mapping[str, Ranker], settings: ServingSettings
+        self, models: ModelSet | Mapping[str, Ranker], settings: ServingSettings
     ) -> None:
-        if not rankers:
-            raise ValueError("needs at least one ranker")
-        self.rankers = dict(rankers)
+        self.models = models if isinstance(models, ModelSet) else ModelSet.of(models)
         self.settings = settings
         self.ready = False
-        self._one_at_a_time = anyio.CapacityLimiter(1)
+        self.batcher = Batcher(settings.batching, settings.overload)
+        self._reading = 0
+        self._bytes_held = 0
 
     def warm_up(self) -> None:
-        """Send every ranker its own example request; ready afterwards."""
-        for ranker in self.rankers.values():
-            ranker.rank(ranker.example(), now_us=_now_us())
+        """Send every model its own example requests; ready afterwards."""
+        _warm_up(self.models)
         self.ready = True
 
-    def ranker(self, name: str | None) -> Ranker:
-        """Find the ranker of that name.
+    def replace(self, models: ModelSet) -> None:
+        """Let other models answer from now on.
+
+        They are warmed up first, in the calling thread, while the others still answer.
+        Requests that wait already keep the model that was chosen for them.
+        """
+        _warm_up(models)
+        self.models = models
+
+    def model(self, name: str | None) -> ServedModel:
+        """Find the model of that name, or the first.
 
         Raises:
             HttpFault: 404 if there is none.
         """
-        if name is None:
-            return next(iter(self.rankers.values()))
-        if name in self.rankers:
-            return self.rankers[name]
-        fault = unknown_name("model", name, self.rankers)
-        raise HttpFault(HTTPStatus.NOT_FOUND, "not_found", fault.message, fault.field)
+        return self.models.models[0] if name is None else self.models.named(name)
 
-    async def rank(self, request: RankRequest) -> bytes:
-        """Answer as JSON."""
-        ranker = self.ranker(request.model)
+    @contextlib.contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Hold a place among the requests whose body is being read.
+
+        Raises:
+            HttpFault: 429 where there is no room: before a byte of the body is read.
+        """
+        bound = self.settings.overload.max_queued_requests
+        if self._reading + self.batcher.waiting_requests >= bound:
+            raise self.batcher.overloaded(f"{bound:,} requests wait already")
+        self.batcher.refuse_if_full()
+        self._reading += 1
+        try:
+            yield
+        finally:
+            self._reading -= 1
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """Count the bytes of a body while it is held.
+
+        Yields:
+            To be called with the size of each part; raises ``HttpFault`` with 429 where
+            all bodies together would be too large.
+        """
+        held = 0
+        bound = self.settings.overload.max_body_bytes_held
+
+        def hold(size: int) -> None:
+            nonlocal held
+            if held + size and self._bytes_held + size > bound:
+                raise self.batcher.overloaded(f"{bound:,} bytes of requests are held")
+            held += size
+            self._bytes_held += size
+
+        try:
+            yield hold
+        finally:
+            self._bytes_held -= held
+
+    async def rank(
+        self,
+        request: RankRequest,
+        *,
+        deadline_s: float | None = None,
+        leaves: Leaves | None = None,
+    ) -> RankResponse:
+        """Order candidates.
+
+        Args:
+            request: Who, when, and which candidates.
+            deadline_s: Time from now after which nobody waits for the answer.
+            leaves: Ends when the client has left.
+
+        Raises:
+            HttpFault: 404 for a model that is not there, 429 where there is no room,
+                504 where there is no time.
+            RequestError: The request does not fit the model or the limits.
+            ClientDisconnect: The client has left.
+        """
+        rows = 0
         for field, candidates in (
             ("items", request.items),
             ("item_ids", request.item_ids),
         ):
-            self._limit(field, 0 if candidates is None else len(candidates))
-        request = msgspec.structs.replace(request, request_id=_id(request.request_id))
-        return await self._run(lambda: ranker.rank(request, now_us=_now_us()))
+            count = 0 if candidates is None else len(candidates)
+            self._limit(field, count)
+            rows = max(rows, count)
+        request_id = _id(request.request_id)
+        user = request.user.id
+        answer = await self._answer(
+            msgspec.structs.replace(request, request_id=request_id),
+            unit=request_id if user is None else str(user),
+            rows=rows,
+            deadline_s=deadline_s,
+            leaves=leaves,
+        )
+        assert isinstance(answer, RankResponse)
+        return answer
 
-    async def score(self, request: ScoreRequest) -> bytes:
-        """Answer as JSON."""
-        ranker = self.ranker(request.model)
-        self._limit("rows", len(request.rows or ()))
+    async def score(
+        self,
+        request: ScoreRequest,
+        *,
+        deadline_s: float | None = None,
+        leaves: Leaves | None = None,
+    ) -> ScoreResponse:
+        """Score rows; arguments and errors as of ``rank``."""
+        rows = len(request.rows or ())
+        self._limit("rows", rows)
         for name, cells in (request.columns or {}).items():
             self._limit(f"columns.{name}", len(cells))
-        request = msgspec.structs.replace(request, request_id=_id(request.request_id))
-        return await self._run(lambda: ranker.answer(request, now_us=_now_us()))
+            rows = max(rows, len(cells))
+        request_id = _id(request.request_id)
+        answer = await self._answer(
+            msgspec.structs.replace(request, request_id=request_id),
+            unit=request_id,
+            rows=rows,
+            deadline_s=deadline_s,
+            leaves=leaves,
+        )
+        assert isinstance(answer, ScoreResponse)
+        return answer
 
     def _limit(self, field: str, count: int) -> None:
-        if count > self.settings.max_items:
+        bound = self.settings.limits.max_items
+        if count > bound:
             raise RequestError(
                 field,
-                f"must have at most {self.settings.max_items:,} entries, got {count:,}"
-                "; send several requests",
+                f"must have at most {bound:,} entries, got {count:,}; send several "
+                "requests",
             )
 
-    async def _run(self, work: Callable[[], Struct]) -> bytes:
-        return await anyio.to_thread.run_sync(
-            lambda: msgspec.json.encode(work()), limiter=self._one_at_a_time
+    async def _answer(
+        self,
+        request: Ask,
+        *,
+        unit: str,
+        rows: int,
+        deadline_s: float | None,
+        leaves: Leaves | None,
+    ) -> Answer:
+        model, chosen_by = self.models.choose(request.model, unit)
+        time_s = self._time_s(deadline_s)
+        waits = self.batcher.busy
+        future = self.batcher.put(
+            model, request, rows=rows, deadline=time.monotonic() + time_s
         )
+        # Only who waits for others is watched: it costs a task.
+        async with _cancelled_by(future, leaves if waits else None):
+            try:
+                async with asyncio.timeout(time_s):
+                    answer = await future
+            except TimeoutError:
+                raise too_late() from None
+        return msgspec.structs.replace(answer, model=model.name, chosen_by=chosen_by)
+
+    def _time_s(self, deadline_s: float | None) -> float:
+        """Leave some of the time for the answer's way back."""
+        overload = self.settings.overload
+        wanted = overload.default_timeout_s if deadline_s is None else deadline_s
+        time_s = min(wanted, overload.max_timeout_s)
+        return time_s - min(_TRAVEL_S, _TRAVEL_SHARE * time_s)
+
+
+@contextlib.asynccontextmanager
+async def _cancelled_by(
+    future: "asyncio.Future[Answer]", leaves: Leaves | None
+) -> AsyncIterator[None]:
+    """Cancel ``future`` when the client leaves, if it is watched."""
+    if leaves is None:
+        yield
+        return
+    left = False
+
+    async def watch() -> None:
+        nonlocal left
+        await leaves()
+        left = not future.done()
+        future.cancel()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if left:
+            raise ClientDisconnect from None
+        raise
+    finally:
+        watching.cancel()
+
+
+def _warm_up(models: ModelSet) -> None:
+    for model in models.models:
+        ranker = model.ranker
+        examples: list[Ask] = [ranker.example(), ranker.example_rows()]
+        for outcome in ranker.respond(examples, now_us=time.time_ns() // 1_000):
+            if isinstance(outcome, Exception):
+                raise outcome
 
 
 def _id(given: str | None) -> str:
     return uuid.uuid4().hex if given is None else given
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1_000

@@ -3,17 +3,16 @@
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 import uvicorn
 
-from recsys_mtl.export.bundle import load_bundle
-from recsys_mtl.rank.ranker import Ranker
 from serving.app import create_app
+from serving.model_set import load_models
 from serving.port import claim_port, url_of
 from serving.service import Service
 from serving.settings import ServingSettings
@@ -22,41 +21,36 @@ __all__ = ["run_uvicorn"]
 
 
 def run_uvicorn(
-    bundle: Path,
-    *,
-    host: str,
-    port: int,
     settings: ServingSettings,
+    *,
     on_ready: Callable[[str], None],
     stop: threading.Event,
 ) -> None:
     """Serve until ``stop`` is set.
 
     Args:
-        bundle: Folder that ``write_bundle`` wrote.
-        host: Address to listen on.
-        port: 0 for any free one.
-        settings: Limits.
+        settings: What to serve, where, and within which limits.
         on_ready: Called with the URL once a warm-up request went through.
         stop: Set it, and running requests finish and the port is free again.
 
     Raises:
-        EnvironmentFault: The port cannot be had; told before the bundle is loaded.
-        ArtifactError: The bundle cannot be used.
+        EnvironmentFault: The port cannot be had; told before a bundle is loaded.
+        ArtifactError: A bundle cannot be used.
     """
-    with contextlib.closing(claim_port(host, port)) as claimed:
+    server = settings.server
+    with contextlib.closing(claim_port(server.host, server.port)) as claimed:
         if not settings.verbose:
             for name in _LOUD:
                 logging.getLogger(name).setLevel(logging.ERROR)
-        torch.set_num_threads(settings.threads)
-        app = create_app(Ranker(load_bundle(bundle)), settings)
+        torch.set_num_threads(server.threads)
+        app = create_app(load_models(settings.models), settings)
         config = uvicorn.Config(
             app,
             lifespan="off",
             log_config=None,
             log_level=logging.INFO if settings.verbose else logging.CRITICAL,
             access_log=settings.verbose,
-            timeout_graceful_shutdown=int(settings.shutdown_timeout_s),
+            timeout_graceful_shutdown=math.ceil(server.shutdown_timeout_s),
         )
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(

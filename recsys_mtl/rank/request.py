@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
+import pyarrow as pa
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from recsys_mtl.rank.card import Scoring
@@ -12,9 +13,11 @@ __all__ = [
     "ItemInput",
     "RankRequest",
     "RankResponse",
+    "RankTable",
     "RankedItem",
     "ScoreRequest",
     "ScoreResponse",
+    "ScoreTable",
     "UnknownIds",
     "UnknownRows",
     "UserInput",
@@ -41,6 +44,10 @@ Cell = Annotated[
     ),
 ]
 """One raw value."""
+
+
+ShortText = Annotated[str, Meta(max_length=256)]
+"""A name or an id of a request: long enough for both, short enough for a log."""
 
 
 class _Input(Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,14 +101,14 @@ class RankRequest(_Input, frozen=True):
         details: Whether to tell what a task has beside its prediction.
     """
 
-    request_id: str | None = None
-    model: str | None = None
+    request_id: ShortText | None = None
+    model: ShortText | None = None
     user: UserInput = UserInput()
     context: dict[str, Cell] = {}
     items: list[ItemInput] | None = None
     item_ids: list[Id] | None = None
     top_k: Annotated[int, Meta(ge=1)] | None = None
-    tasks: list[str] | None = None
+    tasks: Annotated[list[ShortText], Meta(max_length=1_000)] | None = None
     details: bool = False
 
 
@@ -120,12 +127,38 @@ class ScoreRequest(_Input, frozen=True):
         details: Whether to tell what a task has beside its prediction.
     """
 
-    request_id: str | None = None
-    model: str | None = None
+    request_id: ShortText | None = None
+    model: ShortText | None = None
     rows: list[dict[str, Cell]] | None = None
     columns: dict[str, list[Cell]] | None = None
-    tasks: list[str] | None = None
+    tasks: Annotated[list[ShortText], Meta(max_length=1_000)] | None = None
     details: bool = False
+
+
+class RankTable(RankRequest, frozen=True, kw_only=True):
+    """A rank request whose candidates are a typed table, which JSON cannot be.
+
+    Attributes:
+        table: A row a candidate: the key column of items under its own name, and raw
+            columns of the item, or of the impression where they differ from item to
+            item. Null is as left out.
+        place: What the caller calls the columns, for the fields of errors.
+    """
+
+    table: pa.Table
+    place: str = "columns"
+
+
+class ScoreTable(ScoreRequest, frozen=True, kw_only=True):
+    """A score request whose rows are a typed table.
+
+    Attributes:
+        table: Raw columns by name.
+        place: What the caller calls the columns, for the fields of errors.
+    """
+
+    table: pa.Table
+    place: str = "columns"
 
 
 class RankedItem(Struct, frozen=True):
@@ -170,6 +203,8 @@ class RankResponse(Struct, frozen=True):
         timestamp: When the impression was taken to happen, as a raw value.
         timestamp_from: Who said so; null if the model knows no time.
         scoring: How predictions became the score.
+        chosen_by: Why that model: the request named it, the server shares its traffic
+            and the user fell to it, or it is the one that answers what names none.
     """
 
     request_id: str | None
@@ -180,6 +215,7 @@ class RankResponse(Struct, frozen=True):
     timestamp: int | float | str | None
     timestamp_from: Literal["request", "server"] | None
     scoring: Scoring
+    chosen_by: Literal["request", "traffic", "default"] = "default"
 
 
 class ScoreResponse(Struct, frozen=True):
@@ -196,6 +232,8 @@ class ScoreResponse(Struct, frozen=True):
         timestamp_from: Who said when; null if the model knows no time.
         scoring: How predictions became the score.
         details: By task that has any, then by name; only if asked for.
+        chosen_by: Why that model: the request named it, the server shares its traffic
+            and the user fell to it, or it is the one that answers what names none.
     """
 
     request_id: str | None
@@ -208,3 +246,4 @@ class ScoreResponse(Struct, frozen=True):
     timestamp_from: Literal["request", "server"] | None
     scoring: Scoring
     details: dict[str, dict[str, list[float]]] | UnsetType = UNSET
+    chosen_by: Literal["request", "traffic", "default"] = "default"

@@ -6,6 +6,11 @@ import pytest
 from recsys_mtl.export.bundle import load_bundle
 from recsys_mtl.rank.ranker import Ranker
 from serving.run import serve
+from serving.settings import ServingSettings
+
+UVICORN = {"engine": "uvicorn", "port": 0}
+# Shapes are checked in tests, which takes a multiple of the time.
+PATIENT = {"overload": {"max_wait_s": 60, "default_timeout_s": 60}}
 
 
 @pytest.fixture(scope="session")
@@ -24,8 +29,8 @@ def url(tiny):
 
     thread = threading.Thread(
         target=serve,
-        args=(tiny.bundle,),
-        kwargs={"engine": "uvicorn", "port": 0, "on_ready": on_ready, "stop": stop},
+        args=(ServingSettings.of_bundle(tiny.bundle, server=UVICORN, **PATIENT),),
+        kwargs={"on_ready": on_ready, "stop": stop},
     )
     thread.start()
     assert ready.wait(60)

@@ -542,7 +542,7 @@ def test_an_unexpected_failure_has_an_id_and_no_trace(ranker, monkeypatch, caplo
     def fail(*args, **kwargs):
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(type(ranker), "rank", fail)
+    monkeypatch.setattr(type(ranker), "respond", fail)
     app = create_app(ranker, ServingSettings())
     response = call(app, "POST", "/v1/rank", json={"item_ids": [1]})
     assert response.status_code == 500
@@ -590,7 +590,7 @@ def test_the_documentation_is_a_page(client):
 
 
 def test_a_limit_is_a_setting(ranker):
-    app = create_app(ranker, ServingSettings(max_items=2))
+    app = create_app(ranker, ServingSettings(limits={"max_items": 2}))
     for ids, status in (([1, 2], 200), ([1, 2, 3], 422)):
         answer = call(app, "POST", "/v1/rank", json={"item_ids": ids})
         assert answer.status_code == status

@@ -18,9 +18,14 @@ from recsys_mtl.rank.request import RankRequest
 from serving.port import claim_port, free_ports
 from serving.process import ServerProcess
 from serving.run import serve
+from serving.settings import ServingSettings
 from serving.signals import stopped_by_signals
 
 BODY = {"user": {"id": "u3"}, "item_ids": [101, 105, 117], "context": {"ts": 1}}
+
+
+def settings_of(bundle, **server):
+    return ServingSettings.of_bundle(bundle, server=server)
 
 
 def family():
@@ -33,12 +38,7 @@ def test_a_port_in_use_is_told_before_anything_is_loaded(engine, tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(EnvironmentFault, match=f"port {port} .* in use"):
-            serve(tmp_path / "no bundle here", engine=engine, port=port)
-
-
-def test_uvicorn_has_one_replica(tmp_path):
-    with pytest.raises(ValueError, match="replicas=2"):
-        serve(tmp_path, engine="uvicorn", replicas=2)
+            serve(settings_of(tmp_path / "no bundle here", engine=engine, port=port))
 
 
 def test_a_stopped_server_frees_its_port(tiny):
@@ -47,9 +47,7 @@ def test_a_stopped_server_frees_its_port(tiny):
     for _ in range(2):
         stop.clear()
         serve(
-            tiny.bundle,
-            engine="uvicorn",
-            port=port,
+            settings_of(tiny.bundle, engine="uvicorn", port=port),
             on_ready=lambda url: stop.set(),
             stop=stop,
         )
@@ -68,8 +66,10 @@ def test_the_first_signal_asks_and_the_second_insists(number):
 
 def test_a_signal_ends_uvicorn_cleanly(tiny):
     script = (
-        "import sys; from pathlib import Path; from serving.run import serve\n"
-        "serve(Path(sys.argv[1]), engine='uvicorn', port=0,"
+        "import sys; from serving.run import serve\n"
+        "from serving.settings import ServingSettings as S\n"
+        "server = {'engine': 'uvicorn', 'port': 0}\n"
+        "serve(S.of_bundle(sys.argv[1], server=server),"
         " on_ready=lambda url: print(url, flush=True))\n"
         "print('ended', flush=True)"
     )
