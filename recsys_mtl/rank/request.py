@@ -9,6 +9,8 @@ from recsys_mtl.rank.card import Scoring
 
 __all__ = [
     "Cell",
+    "Explanation",
+    "FeatureGaps",
     "Id",
     "ItemInput",
     "RankRequest",
@@ -99,6 +101,7 @@ class RankRequest(_Input, frozen=True):
         top_k: Length of the answer; all candidates if left out.
         tasks: Whose predictions to tell; all if left out. The score is unaffected.
         details: Whether to tell what a task has beside its prediction.
+        explain: Whether to tell which features had gaps, and what took how long.
     """
 
     request_id: ShortText | None = None
@@ -110,6 +113,7 @@ class RankRequest(_Input, frozen=True):
     top_k: Annotated[int, Meta(ge=1)] | None = None
     tasks: Annotated[list[ShortText], Meta(max_length=1_000)] | None = None
     details: bool = False
+    explain: bool = False
 
 
 class ScoreRequest(_Input, frozen=True):
@@ -177,6 +181,38 @@ class RankedItem(Struct, frozen=True):
     details: dict[str, dict[str, float]] | UnsetType = UNSET
 
 
+class FeatureGaps(Struct, frozen=True):
+    """Features that were not what the model was trained on.
+
+    Attributes:
+        missing: Without a value; of histories and aggregates, without earlier events.
+        unknown: With a value that training did not have (often enough).
+    """
+
+    missing: list[str]
+    unknown: list[str]
+
+
+class Explanation(Struct, frozen=True):
+    """How an answer came about.
+
+    Attributes:
+        shared: Gaps of the user and the context, which all candidates share.
+        items: Gaps of each returned candidate, in their order.
+        network: By returned candidate and task, what the network predicted, before
+            calibration.
+        stage_ms: Milliseconds a stage (``read``, ``encode``, ``forward``, ``fuse``) of
+            all requests that were answered together, up to this explanation.
+        answered_together: How many requests that were.
+    """
+
+    shared: FeatureGaps
+    items: list[FeatureGaps]
+    network: list[dict[str, float]]
+    stage_ms: dict[str, float]
+    answered_together: int
+
+
 class UnknownIds(Struct, frozen=True):
     """Ids that the bundle does not know; they were scored with defaults."""
 
@@ -205,6 +241,7 @@ class RankResponse(Struct, frozen=True):
         scoring: How predictions became the score.
         chosen_by: Why that model: the request named it, the server shares its traffic
             and the user fell to it, or it is the one that answers what names none.
+        explain: How the answer came about; only if asked for.
     """
 
     request_id: str | None
@@ -216,6 +253,7 @@ class RankResponse(Struct, frozen=True):
     timestamp_from: Literal["request", "server"] | None
     scoring: Scoring
     chosen_by: Literal["request", "traffic", "default"] = "default"
+    explain: Explanation | UnsetType = UNSET
 
 
 class ScoreResponse(Struct, frozen=True):
