@@ -62,19 +62,24 @@ class Ledger:
         """How long each stage took when it was done, in order."""
         return {name: entry.seconds for name, entry in self._stages.stages.items()}
 
-    def is_done(self, stage: str, key: str, output: Path) -> bool:
+    def is_done(
+        self, stage: str, key: str, output: Path, *, again: bool = False
+    ) -> bool:
         """Tell whether ``stage`` was done on the same input.
 
         Args:
             stage: Its name.
             key: Identifies all that the stage depends on.
             output: What it made; a stage whose output is gone is not done.
+            again: Whether a stage that was done on another input is to be done again.
 
         Raises:
-            ArtifactError: It was done on another input.
+            ArtifactError: It was done on another input, and not to be done again.
         """
         entry = self._stages.stages.get(stage)
         if entry is None or not output.exists():
+            return False
+        if entry.key != key and again:
             return False
         if entry.key != key:
             raise ArtifactError(

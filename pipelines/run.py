@@ -1,7 +1,8 @@
 """All stages of a recipe in one folder: a run.
 
-``tables/ checkpoint/ events/ history.json evaluation.json predictions.parquet
-report.html bundle/ summary.json``; further seeds lie in ``seed-<seed>/``.
+``tables/ checkpoint/ events/ history.json calibration.json evaluation.json
+predictions.parquet report.html bundle/ summary.json``; further seeds lie in
+``seed-<seed>/``.
 """
 
 import json
@@ -14,7 +15,9 @@ from typing import Any, final
 
 from pipelines.ledger import Ledger
 from pipelines.summary import Metrics, RunSummary, SeedResult, installed, over_seeds
+from recsys_mtl.calibrate import Calibration, check_labels, wants_calibration
 from recsys_mtl.config.recipe import Recipe
+from recsys_mtl.features.manifest import FeatureManifest
 from recsys_mtl.progress import OnProgress, Progress, silent
 
 __all__ = ["RunOptions", "run_recipe", "train_once"]
@@ -24,6 +27,7 @@ _OUTPUTS = (
     "checkpoint",
     "events",
     "history.json",
+    "calibration.json",
     "evaluation.json",
     "predictions.parquet",
     "report.html",
@@ -122,7 +126,7 @@ class _Run:
         seeds = [
             self._seed(first + n, self._folder(n)) for n in range(self._options.seeds)
         ]
-        key = self._train_key(first)
+        key = self._key(first)
         self._report(key, seeds[0].metrics)
         self._bundle(key, seeds[0].metrics)
         request, response = self._ask(key) if self._options.request else (None, None)
@@ -152,25 +156,42 @@ class _Run:
         return self._output / f"seed-{self._recipe.train.seed + number}"
 
     def _features(self) -> None:
-        from pipelines.features import build_feature_tables, tables_digest
+        from pipelines.features import tables_digest
 
         key = tables_digest(self._recipe)
-        if self._skip("features", key, self._tables):
-            return
+        if not self._skip("features", key, self._tables):
+            self._ledger.record("features", key, self._build_tables)
+        self._check_labels()
 
-        def work() -> None:
-            build_feature_tables(
-                self._recipe,
-                self._tables,
-                verbose=self._options.verbose,
-                on_progress=self._on_progress,
-            )
+    def _build_tables(self) -> None:
+        from pipelines.features import build_feature_tables
 
-        self._ledger.record("features", key, work)
+        build_feature_tables(
+            self._recipe,
+            self._tables,
+            verbose=self._options.verbose,
+            on_progress=self._on_progress,
+        )
+
+    def _check_labels(self) -> None:
+        """Refuse now what could not be calibrated after a long training."""
+        if wants_calibration(self._recipe.tasks):
+            tasks = FeatureManifest.load(self._tables).tasks
+            valid = {name: of["valid"] for name, of in tasks.items() if "valid" in of}
+            counts = {name: (of.positives, of.rows) for name, of in valid.items()}
+            check_labels(self._recipe.tasks, counts)
 
     def _train_key(self, seed: int) -> str:
+        """Digest of what the training depends on."""
+        return self._digest(_with_seed(self._recipe, seed).uncalibrated)
+
+    def _key(self, seed: int) -> str:
+        """Digest of what comes after the training, and is done again if it changes."""
+        return self._digest(_with_seed(self._recipe, seed))
+
+    def _digest(self, recipe: Recipe) -> str:
         # Without torch, so that a run with nothing left to do says so at once.
-        digest = sha256(_with_seed(self._recipe, seed).model_dump_json().encode())
+        digest = sha256(recipe.model_dump_json().encode())
         digest.update((self._tables / "manifest.json").read_bytes())
         return digest.hexdigest()
 
@@ -189,14 +210,34 @@ class _Run:
                     on_progress=_renamed(self._on_progress, suffix),
                 ),
             )
+        key = self._key(seed)
+        calibration = folder / "calibration.json"
+        if not wants_calibration(recipe.tasks):
+            calibration.unlink(missing_ok=True)  # of an earlier recipe
+        elif not self._skip(f"calibrate{suffix}", key, calibration, again=True):
+            self._ledger.record(
+                f"calibrate{suffix}",
+                key,
+                self._told(
+                    f"calibrate{suffix}", lambda: self._calibrate(recipe, folder)
+                ),
+            )
         path = folder / "evaluation.json"
-        if not self._skip(f"evaluate{suffix}", key, path):
+        if not self._skip(f"evaluate{suffix}", key, path, again=True):
             self._ledger.record(
                 f"evaluate{suffix}",
                 key,
                 lambda: self._evaluate(recipe, seed, folder, suffix),
             )
         return SeedResult.model_validate_json(path.read_text())
+
+    def _calibrate(self, recipe: Recipe, folder: Path) -> None:
+        from pipelines.calibrate import calibrate_network
+        from recsys_mtl.train.checkpoint import load_network
+
+        network = load_network(recipe, self._tables, folder)
+        fitted = calibrate_network(network, recipe, self._tables)
+        fitted.save(folder / "calibration.json")
 
     def _evaluate(self, recipe: Recipe, seed: int, folder: Path, suffix: str) -> None:
         from pipelines.evaluate import evaluate_network
@@ -209,6 +250,7 @@ class _Run:
             recipe,
             self._tables,
             "test",
+            calibration=_calibration(folder),
             predictions=predictions,
             on_progress=_renamed(self._on_progress, suffix),
         )
@@ -219,17 +261,17 @@ class _Run:
 
     def _report(self, key: str, metrics: Metrics) -> None:
         path = self._output / "report.html"
-        if self._skip("report", key, path):
+        if self._skip("report", key, path, again=True):
             return
 
         def work() -> None:
-            from pipelines.evaluate import read_predictions
+            from pipelines.evaluate import read_predictions, read_uncalibrated
             from recsys_mtl.evaluate.report import write_report
-            from recsys_mtl.features.manifest import FeatureManifest
 
             history = json.loads((self._output / "history.json").read_text())
             best = next(check for check in reversed(history) if check["best"])
-            made = read_predictions(self._output / "predictions.parquet", self._recipe)
+            predictions = self._output / "predictions.parquet"
+            made = read_predictions(predictions, self._recipe)
             write_report(
                 path,
                 recipe=self._recipe,
@@ -238,6 +280,7 @@ class _Run:
                 label_BT=made.label_BT,
                 prediction_BT=made.prediction_BT,
                 curves=made.curves,
+                uncalibrated=read_uncalibrated(predictions),
                 command=self._options.command,
                 counts=FeatureManifest.load(self._tables).counts,
                 seconds=self._ledger.seconds,
@@ -247,7 +290,7 @@ class _Run:
 
     def _bundle(self, key: str, metrics: Metrics) -> None:
         folder = self._output / "bundle"
-        if self._skip("bundle", key, folder):
+        if self._skip("bundle", key, folder, again=True):
             return
 
         def work() -> None:
@@ -263,6 +306,7 @@ class _Run:
                 state=network.state_dict(),
                 metrics=metrics,
                 report=self._output / "report.html",
+                calibration=_calibration(self._output),
             )
 
         self._ledger.record("bundle", key, self._told("bundle", work))
@@ -278,13 +322,13 @@ class _Run:
             )
             path.write_text(json.dumps(exchange, indent=1))
 
-        if not self._skip("request", key, path):
+        if not self._skip("request", key, path, again=True):
             self._ledger.record("request", key, work)
         exchange = json.loads(path.read_text())
         return exchange["request"], exchange["response"]
 
-    def _skip(self, stage: str, key: str, output: Path) -> bool:
-        if not self._ledger.is_done(stage, key, output):
+    def _skip(self, stage: str, key: str, output: Path, *, again: bool = False) -> bool:
+        if not self._ledger.is_done(stage, key, output, again=again):
             return False
         self._skipped.append(stage)
         self._on_progress(Progress(stage, 1, 1, "done before"))
@@ -297,6 +341,11 @@ class _Run:
             self._on_progress(Progress(stage, 1, 1))
 
         return told
+
+
+def _calibration(folder: Path) -> Calibration:
+    path = folder / "calibration.json"
+    return Calibration.load(path) if path.exists() else Calibration()
 
 
 def _with_seed(recipe: Recipe, seed: int) -> Recipe:

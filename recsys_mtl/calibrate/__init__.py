@@ -12,7 +12,7 @@ from recsys_mtl.calibrate.calibrator import (
     SamplingCorrection,
     TemperatureCalibrator,
 )
-from recsys_mtl.calibrate.fit import fit_calibration, wants_calibration
+from recsys_mtl.calibrate.fit import check_labels, fit_calibration, wants_calibration
 
 __all__ = [
     "Calibration",
@@ -21,6 +21,7 @@ __all__ = [
     "PlattCalibrator",
     "SamplingCorrection",
     "TemperatureCalibrator",
+    "check_labels",
     "fit_calibration",
     "wants_calibration",
 ]

@@ -13,10 +13,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from recsys_mtl.config.recipe import Recipe
-from recsys_mtl.config.task import TaskSpec
-from recsys_mtl.evaluate.chart import Chart, Line, interval_chart, line_chart
+from recsys_mtl.config.task import BinaryTask, TaskSpec
+from recsys_mtl.evaluate.calibration import calibration_table
+from recsys_mtl.evaluate.chart import (
+    Chart,
+    Line,
+    calibration_chart,
+    interval_chart,
+    line_chart,
+)
 from recsys_mtl.evaluate.curve import Curve
-from recsys_mtl.evaluate.report_column import COLUMNS, Column
+from recsys_mtl.evaluate.metric import binary_metrics
+from recsys_mtl.evaluate.report_column import CALIBRATION_COLUMNS, COLUMNS, Column
 from recsys_mtl.evaluate.task_chart import task_charts
 
 __all__ = ["write_report"]
@@ -40,6 +48,7 @@ def write_report(
     counts: Mapping[str, Mapping[str, Mapping[str, int]]],
     seconds: Mapping[str, float],
     curves: Mapping[str, Curve] | None = None,
+    uncalibrated: Mapping[str, Float[np.ndarray, " batch"]] | None = None,
 ) -> None:
     """Write the page: metrics, curves, calibration, distributions, recipe, command.
 
@@ -58,6 +67,7 @@ def write_report(
         counts: Split -> feature -> what was counted (missing, unseen, ...) -> values.
         seconds: By stage, in order.
         curves: Test curves by task of levels or times.
+        uncalibrated: By calibrated task, what the network itself says of test rows.
     """
     best = [check for check in history if check["best"]][-1:]
     kept = float(best[0]["step"]) if best else None
@@ -78,12 +88,14 @@ def write_report(
         facts=_facts(recipe, history, best, seconds),
         tables={split: _tables(recipe, metrics[split]) for split in splits},
         legend=_legend(recipe),
+        calibrated=_calibrated(recipe, label_BT, prediction_BT, uncalibrated or {}),
         overview=_overview(recipe, metrics[splits[0]]) if splits else None,
         tasks=[
             (
                 task,
                 [
                     *_curves(task, history, kept),
+                    *_before(label_BT[:, t], (uncalibrated or {}).get(task.name)),
                     *task_charts(
                         task,
                         label_BT[:, t],
@@ -95,6 +107,7 @@ def write_report(
             for t, task in enumerate(recipe.tasks)
         ],
         learning_rate=_learning_rate(history),
+        calibration_heads=[column.head for column in CALIBRATION_COLUMNS],
         counts=counts,
         count_names=_in_order(of for split in counts.values() for of in split.values()),
         count_rows=_in_order(counts.values()),
@@ -179,6 +192,48 @@ def _curves(
             title = f"{head}, validation"
             charts.append(line_chart(title, [rising], mark=kept))
     return charts
+
+
+def _before(
+    label_B: Float[np.ndarray, " batch"],
+    prediction_B: Float[np.ndarray, " batch"] | None,
+) -> list[Chart]:
+    """How far a calibrated task's network is off by itself."""
+    exists_B = ~np.isnan(label_B)
+    if prediction_B is None or not exists_B.any():
+        return []
+    table = calibration_table(label_B[exists_B], prediction_B[exists_B])
+    return [calibration_chart("Before calibration, test", table)]
+
+
+def _calibrated(
+    recipe: Recipe,
+    label_BT: Float[np.ndarray, "batch tasks"],
+    prediction_BT: Float[np.ndarray, "batch tasks"],
+    uncalibrated: Mapping[str, Float[np.ndarray, " batch"]],
+) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Task, its calibration, and metrics before and after it, as text."""
+    rows = []
+    for t, task in enumerate(recipe.tasks):
+        if not isinstance(task, BinaryTask) or task.name not in uncalibrated:
+            continue
+        exists_B = ~np.isnan(label_BT[:, t])
+        before, after = (
+            binary_metrics(label_BT[exists_B, t], prediction_B[exists_B])
+            for prediction_B in (uncalibrated[task.name], prediction_BT[:, t])
+        )
+        cells = [
+            (_cell(column, before)[0], _cell(column, after)[0])
+            for column in CALIBRATION_COLUMNS
+        ]
+        how: list[str] = (
+            [task.calibration.kind] if task.calibration.kind != "none" else []
+        )
+        if task.negative_sampling is not None:
+            sampling = task.negative_sampling
+            how.append(f"{sampling.rate:g} of negatives in {sampling.splits}")
+        rows.append((task.name, ", ".join(how), cells))
+    return rows
 
 
 def _series(

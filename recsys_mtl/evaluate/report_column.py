@@ -5,7 +5,7 @@ from typing import final
 
 from recsys_mtl.evaluate.calibration import NUM_CALIBRATION_BINS
 
-__all__ = ["COLUMNS", "Column"]
+__all__ = ["CALIBRATION_COLUMNS", "COLUMNS", "Column"]
 
 
 @final
@@ -125,3 +125,11 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         ),
     ),
 }
+
+CALIBRATION_COLUMNS = tuple(
+    column
+    for metric in ("ece", "calibration_ratio", "log_loss", "auc")
+    for column in COLUMNS["binary"]
+    if column.metric == metric
+)
+"""What calibration is there to change, and the AUC, which it should not."""
