@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -7,17 +8,18 @@ B, D, E = 5, 4, 4
 VISIBLE = ((0, 3), (2,), (0, 1, 2, 3))
 
 
-def gate_rows(gates, visible=VISIBLE):
-    return torch.split(gates.gates_XD, list(map(len, visible)))
-
-
 def reference(gates, x_BTD, *, sigmoid_of_one=False):
     """One gate at a time, over what it sees alone."""
     weight_BTE = torch.zeros(len(x_BTD), len(VISIBLE), E)
-    for t, (seen, gate_ED) in enumerate(zip(VISIBLE, gate_rows(gates), strict=True)):
-        logit_BE = x_BTD[:, t] @ gate_ED.T
-        alone = sigmoid_of_one and len(seen) == 1
-        weight_BTE[:, t, seen] = logit_BE.sigmoid() if alone else logit_BE.softmax(-1)
+    sizes = [len(seen) for seen in VISIBLE if len(seen) > 1 or sigmoid_of_one]
+    rows = iter(torch.split(gates.gates_XD, sizes))
+    for t, seen in enumerate(VISIBLE):
+        if len(seen) > 1:
+            weight_BTE[:, t, seen] = (x_BTD[:, t] @ next(rows).T).softmax(-1)
+        elif sigmoid_of_one:
+            weight_BTE[:, t, seen] = (x_BTD[:, t] @ next(rows).T).sigmoid()
+        else:
+            weight_BTE[:, t, seen] = 1.0
     return weight_BTE
 
 
@@ -38,15 +40,26 @@ def test_a_gate_of_one_expert_can_be_a_sigmoid():
     assert (gates(x_BTD)[:, 1, 2] < 1).all()
 
 
-def test_gates_have_weights_only_for_what_they_see():
+def test_gates_have_weights_only_for_what_they_choose_from():
     gates = GateBank(D, VISIBLE, num_experts=E)
-    assert sum(map(nn.Parameter.numel, gates.parameters())) == (2 + 1 + 4) * D
+    assert sum(map(nn.Parameter.numel, gates.parameters())) == (2 + 4) * D
     assert set(gates.state_dict()) == {"gates_XD"}
+    gates = GateBank(D, VISIBLE, num_experts=E, sigmoid_of_one=True)
+    assert sum(map(nn.Parameter.numel, gates.parameters())) == (2 + 1 + 4) * D
+
+
+@pytest.mark.parametrize("sharing", [1, 2])
+def test_gates_without_a_choice_have_nothing_to_learn(sharing):
+    gates = GateBank(D, ((2,), (0,)), num_experts=3)
+    assert gates.state_dict() == {}
+    weight_BTE = gates(torch.randn(B, sharing, D))
+    expected = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    assert torch.equal(weight_BTE, expected.expand(B, -1, -1))
 
 
 def test_a_gate_learns_from_its_own_output_alone():
     gates = GateBank(D, VISIBLE, num_experts=E)
     gates(torch.randn(B, 1, D))[:, 0, 3].sum().backward()
-    first, *others = torch.split(gates.gates_XD.grad, list(map(len, VISIBLE)))
+    first, other = torch.split(gates.gates_XD.grad, [2, 4])
     assert (first != 0).all()
-    assert all((grad_ED == 0).all() for grad_ED in others)
+    assert (other == 0).all()

@@ -71,6 +71,15 @@ def test_one_task_without_shared_experts_is_an_mlp(levels):
     mlp.biases = nn.ParameterList(b for bank in banks for b in bank.biases)
     x_B1D = torch.randn(B, 1, D)
     torch.testing.assert_close(gating(x_B1D), mlp(x_B1D)[:, :, 0])
+    # Gates of one expert each have no choice, and so no weights.
+    assert set(map(id, gating.parameters())) == set(map(id, mlp.parameters()))
+
+
+def test_tasks_with_one_expert_each_and_none_shared_have_no_gates():
+    gating = ple(2, num_specific=1, num_shared=0)
+    assert {name.split(".")[2] for name in gating.state_dict()} == {"specific"}
+    gating(torch.randn(B, 1, D)).sum().backward()
+    assert all((p.grad != 0).any() for p in gating.parameters())
 
 
 def test_identical_experts_pass_through_whatever_the_gates():
