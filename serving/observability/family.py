@@ -74,9 +74,7 @@ def _gauge(name: str, help: str, *labels: str, mode: GaugeMode = "livesum") -> F
     return Family(name, "gauge", help, labels, mode=mode)
 
 
-def _histogram(
-    name: str, help: str, edges: tuple[float, ...], *labels: str
-) -> Family:
+def _histogram(name: str, help: str, edges: tuple[float, ...], *labels: str) -> Family:
     return Family(name, "histogram", help, labels, edges)
 
 

@@ -12,9 +12,16 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from serving.observability.family import FAMILIES, Family
-from serving.observability.ledger import Labels, Ledger, le_labels
+from serving.observability.ledger import Histogram, Labels, Ledger, le_labels
 
 __all__ = ["NodeFolder"]
+
+
+_LES = {
+    family.name: le_labels(family)
+    for family in FAMILIES.values()
+    if family.kind == "histogram"
+}
 
 
 @final
@@ -38,6 +45,7 @@ class NodeFolder:
         own = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._counters = _File(folder / f"counter_{own}.db")
         self._histograms = _File(folder / f"histogram_{own}.db")
+        self._histogram_states: dict[tuple[str, Labels], tuple[float, ...]] = {}
         self._gauges: dict[str, _File] = {}
         self._gauge_labels: dict[str, set[Labels]] = {}
 
@@ -49,13 +57,8 @@ class NodeFolder:
             for labels, number in counts.items():
                 self._counters.write(family, name, labels, number)
         for name, histograms in ledger.histograms.items():
-            family = FAMILIES[name]
             for labels, histogram in histograms.items():
-                self._histograms.write(family, f"{name}_sum", labels, histogram.sum)
-                for le, count in zip(le_labels(family), histogram.counts, strict=True):
-                    self._histograms.write(
-                        family, f"{name}_bucket", labels, float(count), le
-                    )
+                self._write_histogram(FAMILIES[name], labels, histogram)
         self._write_gauges()
 
     def collect(self) -> Iterable[Metric]:
@@ -67,7 +70,7 @@ class NodeFolder:
         ).collect()
         by_name: dict[str, Metric] = {metric.name: metric for metric in told}
         for family in FAMILIES.values():
-            metric = by_name.get(family.name)
+            metric = by_name.get(_base(family))
             if metric is not None:
                 yield metric
 
@@ -77,6 +80,18 @@ class NodeFolder:
         self._histograms.close()
         for file in self._gauges.values():
             file.remove()
+
+    def _write_histogram(
+        self, family: Family, labels: Labels, histogram: Histogram
+    ) -> None:
+        state = (histogram.sum, *histogram.counts)
+        if self._histogram_states.get((family.name, labels)) == state:
+            return
+        self._histogram_states[family.name, labels] = state
+        name, file = family.name, self._histograms
+        file.write(family, f"{name}_sum", labels, histogram.sum)
+        for le, count in zip(_LES[name], histogram.counts, strict=True):
+            file.write(family, f"{name}_bucket", labels, float(count), le)
 
     def _write_gauges(self) -> None:
         by_mode: dict[str, list[Family]] = {}
@@ -127,7 +142,7 @@ class _File:
         self._written[key] = number
         names = [*family.labels, "le"] if le else list(family.labels)
         values = [*labels, le] if le else list(labels)
-        written = mmap_key(family.name, name, names, values, family.help)
+        written = mmap_key(_base(family), name, names, values, family.help)
         self._numbers.write_value(written, number, 0.0)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
@@ -136,3 +151,8 @@ class _File:
     def remove(self) -> None:
         self.close()
         self._path.unlink(missing_ok=True)
+
+
+def _base(family: Family) -> str:
+    """Name as Prometheus' client keeps it: of counters without the ending."""
+    return family.name.removesuffix("_total")

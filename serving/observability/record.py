@@ -1,0 +1,106 @@
+"""What happened to one request, noted while it is answered."""
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Literal, final
+
+from recsys_mtl.rank.observation import RankStage
+
+__all__ = ["Record", "Stage", "current", "recording", "stage"]
+
+Stage = Literal["receive", "decode", "queue", "serialise"] | RankStage
+"""What a request goes through: its body arrives; becomes typed; waits for the model;
+then ``RankStage``; and the answer becomes bytes."""
+
+
+@final
+@dataclass(slots=True, eq=False)
+class Record:
+    """Notes on a request.
+
+    Attributes:
+        request_id: Of the header ``x-request-id``, else of the body, else made up.
+        given_id: Whether it came in the header.
+        started: When it came, of ``time.perf_counter``.
+        started_ns: When it came, in nanoseconds since 1970.
+        trace_parent: The header ``traceparent``, unchecked.
+        route: Path of the route, with the names of its parameters in place of values.
+        model: Who answered; empty if nobody.
+        version: Of the model.
+        unit: Id of the user, only ever told as a keyed hash.
+        status: Of the response; 0 until it begins.
+        candidates: Or rows.
+        degraded: Whether defaults stood in for a store of features.
+        code: Why it was refused, for programs; empty if it was not.
+        reason: Why exactly, where the code has several reasons.
+        spans: Stage, start and end, as of ``time.perf_counter``.
+    """
+
+    request_id: str
+    given_id: bool
+    started: float
+    started_ns: int
+    trace_parent: str | None = None
+    route: str = ""
+    model: str = ""
+    version: str = ""
+    unit: str | None = None
+    status: int = 0
+    candidates: int = 0
+    degraded: bool = False
+    code: str = ""
+    reason: str = ""
+    spans: list[tuple[Stage, float, float]] = field(default_factory=list)
+
+    def seconds(self) -> dict[Stage, float]:
+        """Give the time of each stage, in the order of their beginnings."""
+        total: dict[Stage, float] = {}
+        for name, start, end in self.spans:
+            total[name] = total.get(name, 0.0) + end - start
+        return total
+
+
+_CURRENT: ContextVar[Record | None] = ContextVar("record", default=None)
+
+
+def current() -> Record | None:
+    """Find the record of the request that this task answers, if it answers one."""
+    return _CURRENT.get()
+
+
+recording = _CURRENT.set
+"""Make a record that of this task; returns the token to take it back with."""
+
+
+@final
+class stage:  # noqa: N801 - reads as a statement: with stage("decode")
+    """Time a block as a stage of the request; does nothing outside of one.
+
+    Args:
+        name: Of the stage; several blocks of one name add up.
+
+    Example:
+        >>> with stage("decode"):
+        ...     pass
+    """
+
+    __slots__ = ("_name", "_record", "_start")
+
+    def __init__(self, name: Stage) -> None:
+        self._name: Stage = name
+
+    def __enter__(self) -> None:
+        self._record = _CURRENT.get()
+        self._start = time.perf_counter()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._record is not None:
+            span = (self._name, self._start, time.perf_counter())
+            self._record.spans.append(span)
