@@ -8,20 +8,14 @@ import msgspec
 from msgspec import Struct
 
 from recsys_mtl import __version__
-from recsys_mtl.rank.card import ModelCard, ModelList
-from recsys_mtl.rank.request import (
-    RankRequest,
-    RankResponse,
-    ScoreRequest,
-    ScoreResponse,
-)
-from serving.fault import ErrorBody
+from recsys_mtl.rank.request import RankRequest
 from serving.model_set import ServedModel
+from serving.operation import Content, Operation, Parameter, Schema
 
 __all__ = ["describe"]
 
 _REF = "#/components/schemas/{name}"
-_JSON_TYPE: dict[str, dict[str, Any]] = {
+_JSON_TYPE: dict[str, Schema] = {
     "int": {"type": ["integer", "null"]},
     "float": {"type": ["number", "null"]},
     "string": {"type": ["string", "integer", "null"]},
@@ -32,24 +26,48 @@ _JSON_TYPE: dict[str, dict[str, Any]] = {
         "items": {"type": ["string", "integer"]},
     },
 }
-_TYPES = [RankRequest, RankResponse, ScoreRequest, ScoreResponse, ModelCard, ModelList]
-_POST_FAULTS = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.NOT_FOUND,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-)
+_HEADERS_OF = {
+    HTTPStatus.TOO_MANY_REQUESTS: {"retry-after": "seconds after which to ask again"},
+}
 
 
-def describe(models: Sequence[ServedModel]) -> dict[str, Any]:
+def describe(
+    models: Sequence[ServedModel], operations: Sequence[Operation]
+) -> dict[str, Any]:
     """Describe every route of a server with these models.
 
     The example requests are real: sent as they stand, they are answered.
     """
+    types = {
+        content: None
+        for operation in operations
+        for contents in (operation.takes, operation.answers)
+        for content in contents.values()
+        if not isinstance(content, dict)
+    } | {operation.fault: None for operation in operations if operation.faults}
+    # Arrow streams carry this one, wherever it is not a body of its own.
     _, components = msgspec.json.schema_components(
-        [*_TYPES, ErrorBody], ref_template=_REF
+        [*types, *([] if RankRequest in types else [RankRequest])], ref_template=_REF
     )
+    _name_columns(components, models)
+    paths: dict[str, Any] = {}
+    for operation in operations:
+        path = paths.setdefault(operation.path, {})
+        path[operation.method.lower()] = _operation(operation, models[0])
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "recsys-mtl",
+            "version": __version__,
+            "description": "Ranks and scores for several tasks at once.",
+        },
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+
+
+def _name_columns(components: dict[str, Any], models: Sequence[ServedModel]) -> None:
+    """Say which features there are, which the types leave to the bundles."""
     for owner, field, origins in (
         ("UserInput", "features", ("user",)),
         ("ItemInput", "features", ("item", "context")),
@@ -65,95 +83,74 @@ def describe(models: Sequence[ServedModel]) -> dict[str, Any]:
             for column in model.card.signature
             if column.origin in origins and column.role in ("feature", "timestamp")
         }
-    first = models[0]
+
+
+def _operation(operation: Operation, model: ServedModel) -> dict[str, Any]:
+    told: dict[str, Any] = {"summary": operation.summary}
+    if operation.description:
+        told["description"] = operation.description
+    if operation.parameters:
+        told["parameters"] = [_parameter(p, model) for p in operation.parameters]
+    if operation.takes:
+        content = _content(operation.takes)
+        for media_type, example in operation.examples.items():
+            content[media_type]["example"] = _given(example(model))
+        told["requestBody"] = {"required": True, "content": content}
+    answer: dict[str, Any] = {
+        "description": "OK",
+        "content": _content(operation.answers),
+    }
+    if operation.headers:
+        answer["headers"] = _headers(operation.headers)
+    told["responses"] = {"200": answer}
+    for status in operation.faults:
+        fault = {
+            "description": status.phrase,
+            "content": _content({"application/json": operation.fault}),
+        }
+        if status in _HEADERS_OF:
+            fault["headers"] = _headers(_HEADERS_OF[status])
+        told["responses"][str(int(status))] = fault
+    return told
+
+
+def _parameter(parameter: Parameter, model: ServedModel) -> dict[str, Any]:
+    told = {
+        "name": parameter.name,
+        "in": parameter.where,
+        "description": parameter.description,
+        "required": parameter.required or parameter.where == "path",
+        "schema": parameter.schema,
+    }
+    if parameter.example is not None:
+        told["example"] = parameter.example(model)
+    return told
+
+
+def _headers(headers: Any) -> dict[str, Any]:
     return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "recsys-mtl",
-            "version": __version__,
-            "description": "Ranks and scores for several tasks at once.",
-        },
-        "paths": {
-            "/v1/rank": _post(
-                "Order candidates for one user",
-                RankRequest,
-                RankResponse,
-                _given(first.ranker.example()),
-            ),
-            "/v1/score": _post(
-                "Score rows in the order given",
-                ScoreRequest,
-                ScoreResponse,
-                _given(first.ranker.example_rows()),
-            ),
-            "/v1/models": _get("Served models", _content(ModelList)),
-            "/v1/models/{name}": {
-                **_get("A served model", _content(ModelCard), HTTPStatus.NOT_FOUND),
-                "parameters": [
-                    {
-                        "name": "name",
-                        "in": "path",
-                        "required": True,
-                        "schema": {"type": "string"},
-                        "example": first.name,
-                    }
-                ],
-            },
-            "/healthz": _get("The process lives", _text("text/plain")),
-            "/readyz": _get(
-                "A warm-up request went through",
-                _text("text/plain"),
-                HTTPStatus.SERVICE_UNAVAILABLE,
-            ),
-            "/openapi.json": _get(
-                "This document", {"application/json": {"schema": {"type": "object"}}}
-            ),
-            "/docs": _get("This document, to read and try out", _text("text/html")),
-        },
-        "components": {"schemas": components},
+        name: {"description": description, "schema": {"type": "string"}}
+        for name, description in headers.items()
     }
 
 
-def _post(
-    summary: str, body: type[Struct], answer: type[Struct], example: Any
-) -> dict[str, Any]:
-    operation = _operation(summary, _content(answer), *_POST_FAULTS)
-    content = _content(body)
-    content["application/json"]["example"] = example
-    operation["requestBody"] = {"required": True, "content": content}
-    return {"post": operation}
-
-
-def _get(summary: str, content: dict[str, Any], *faults: HTTPStatus) -> dict[str, Any]:
-    return {"get": _operation(summary, content, *faults)}
-
-
-def _operation(
-    summary: str, content: dict[str, Any], *faults: HTTPStatus
-) -> dict[str, Any]:
-    responses = {"200": {"description": "OK", "content": content}}
-    for status in faults:
-        responses[str(int(status))] = {
-            "description": status.phrase,
-            "content": _content(ErrorBody),
+def _content(content: Content) -> dict[str, Any]:
+    return {
+        media_type: {
+            "schema": body
+            if isinstance(body, dict)
+            else {"$ref": _REF.format(name=body.__name__)}
         }
-    return {"summary": summary, "responses": responses}
+        for media_type, body in content.items()
+    }
 
 
-def _content(body: type[Struct]) -> dict[str, Any]:
-    reference = _REF.format(name=body.__name__)
-    return {"application/json": {"schema": {"$ref": reference}}}
-
-
-def _text(media_type: str) -> dict[str, Any]:
-    return {media_type: {"schema": {"type": "string"}}}
-
-
-def _given(request: Struct) -> Any:
+def _given(example: Any) -> Any:
     """Leave out what the example leaves at its default."""
-    builtins = msgspec.to_builtins(request)
+    if not isinstance(example, Struct):
+        return example
     return {
         name: value
-        for name, value in builtins.items()
+        for name, value in msgspec.to_builtins(example).items()
         if value not in (None, {}, False)
     }
