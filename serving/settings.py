@@ -173,83 +173,11 @@ class AuthSettings(_Settings):
         description="serve other machines without keys, since something in front "
         "checks who asks",
     )
-    public_docs: bool = Field(
-        False, description="show /docs and /openapi.json to callers without a key"
+    public: tuple[Literal["docs", "metrics"], ...] = Field(
+        (),
+        description="pages that need no key: `docs` is /docs with /openapi.json, "
+        "`metrics` is /metrics",
     )
-
-
-class LogSettings(_Settings):
-    """Which requests are written down, one JSON object a line."""
-
-    file: Path | None = Field(
-        None, description="file to append to; standard error if left out"
-    )
-    request_rate: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
-        0.0,
-        description="share of the requests, chosen by their id; failed and slow ones "
-        "are always written",
-    )
-    slow_request_s: PositiveFloat = Field(
-        1.0, description="requests that take longer are written with their stages"
-    )
-    id_key_file: Path | None = Field(
-        None,
-        description="key to hash ids of users with; without it they are left out",
-    )
-
-
-class TraceSettings(_Settings):
-    """OpenTelemetry spans, one a stage."""
-
-    enabled: bool = Field(
-        False,
-        description="make spans; OTEL_* variables say where they go and how many",
-    )
-    sample_rate: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
-        0.01,
-        description="share of the requests without a sampled `traceparent`, where "
-        "OTEL_TRACES_SAMPLER says nothing",
-    )
-    file: Path | None = Field(
-        None, description="file to append spans to, one JSON object a line"
-    )
-
-    @model_validator(mode="after")
-    def _file_of_spans(self) -> Self:
-        if self.file is not None and not self.enabled:
-            raise ValueError("file: has no effect without enabled: true")
-        return self
-
-
-class ObservabilitySettings(_Settings):
-    """How the server is seen from outside."""
-
-    public_metrics: bool = Field(
-        False, description="show /metrics to callers without a key"
-    )
-    node_folder: Path | None = Field(
-        None,
-        description="private folder in which replicas of one machine add up their "
-        "metrics; the engine ray makes one of its own",
-    )
-    feature_sample_rate: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
-        0.1,
-        description="share of the batches in which missing and unseen values are "
-        "counted",
-    )
-    feedback_window_bytes: Annotated[int, Field(ge=0)] = Field(
-        32 * 1024 * 1024,
-        description="memory for answers that feedback can be joined to; the oldest go "
-        "first",
-    )
-    max_feedback_events: PositiveInt = Field(
-        1_000, description="events of one request to /v1/feedback; more get 422"
-    )
-    remembered_feedback_events: Annotated[int, Field(ge=0)] = Field(
-        100_000, description="ids of events by which duplicates are found"
-    )
-    log: LogSettings = LogSettings()
-    trace: TraceSettings = TraceSettings()
 
 
 class ServingSettings(_Settings):

@@ -1,13 +1,11 @@
 """Logs as JSON, one object a line."""
 
 import contextlib
-import hmac
 import logging
 import sys
 import time
 import traceback
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, final
 from zlib import crc32
@@ -16,6 +14,7 @@ import msgspec
 
 from recsys_mtl.errors import ConfigError
 from serving.observability.record import Record
+from serving.pseudonym import Pseudonyms
 from serving.settings import LogSettings
 
 __all__ = ["RequestLog", "logs_written"]
@@ -39,9 +38,12 @@ class RequestLog:
 
     def __init__(self, settings: LogSettings) -> None:
         self._settings = settings
-        self._key = _key(settings.id_key_file)
+        key = _key(settings.id_key_file)
+        self._pseudonyms = None if key is None else Pseudonyms(key)
 
-    def write(self, record: Record, total_s: float, trace_id: str | None) -> bool:
+    def write(
+        self, record: Record, total_s: float, trace_id: str | None = None
+    ) -> bool:
         """Write what there is to write about a request that has ended.
 
         Args:
@@ -62,7 +64,10 @@ class RequestLog:
             logger, level = _SLOW, logging.WARNING
         elif failed:
             level = logging.WARNING
-        logger.log(level, "request", extra={"fields": self._fields(record, total_s)})
+        fields = self._fields(record, total_s)
+        if trace_id is not None:
+            fields["trace_id"] = trace_id
+        logger.log(level, "request", extra={"fields": fields})
         return slow
 
     def _sampled(self, request_id: str) -> bool:
@@ -85,8 +90,8 @@ class RequestLog:
             "code": record.code or None,
             "degraded": record.degraded or None,
         }
-        if record.unit is not None and self._key is not None:
-            fields["user"] = _hashed(self._key, record.unit)
+        if record.unit is not None and self._pseudonyms is not None:
+            fields["user"] = self._pseudonyms.of(record.unit)
         return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -157,11 +162,6 @@ def _key(path: Path | None) -> bytes | None:
             f"got {len(key)} in {path}; `openssl rand -hex 32` makes some"
         )
     return key
-
-
-def _hashed(key: bytes, unit: str) -> str:
-    message = unit.encode("utf-8", "surrogatepass")
-    return hmac.new(key, message, sha256).hexdigest()[:16]
 
 
 def _ms(seconds: float) -> float:

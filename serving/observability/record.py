@@ -1,14 +1,26 @@
 """What happened to one request, noted while it is answered."""
 
+import re
 import time
+import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Literal, final
+from typing import Final, Literal, final
 
 from recsys_mtl.rank.observation import RankStage
 
-__all__ = ["Record", "Stage", "current", "recording", "stage"]
+__all__ = [
+    "Record",
+    "Stage",
+    "current",
+    "name_request",
+    "note_choice",
+    "note_fault",
+    "recording",
+    "stage",
+    "usable_id",
+]
 
 Stage = Literal["receive", "decode", "queue", "serialise"] | RankStage
 """What a request goes through: its body arrives; becomes typed; waits for the model;
@@ -72,6 +84,46 @@ def current() -> Record | None:
 
 recording = _CURRENT.set
 """Make a record that of this task; returns the token to take it back with."""
+
+
+_USABLE: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+
+def usable_id(given: str | None) -> bool:
+    """Whether an id of a request may stand in a header and in logs as it is."""
+    return given is not None and _USABLE.fullmatch(given) is not None
+
+
+def name_request(given: str | None) -> str:
+    """Settle the id of the request that is answered.
+
+    Args:
+        given: In its body; it goes for the log too, unless a header had another.
+
+    Returns:
+        ``given``, else the header's, else one that is made up.
+    """
+    record = _CURRENT.get()
+    if given is None:
+        return uuid.uuid4().hex if record is None else record.request_id
+    if record is not None and not record.given_id and usable_id(given):
+        record.request_id = given
+    return given
+
+
+def note_choice(model: str, version: str, *, rows: int, unit: str | None) -> None:
+    """Note who answers the request, with how many candidates, and for which user."""
+    record = _CURRENT.get()
+    if record is not None:
+        record.model, record.version = model, version
+        record.candidates, record.unit = rows, unit
+
+
+def note_fault(code: str, reason: str) -> None:
+    """Note why the request was refused."""
+    record = _CURRENT.get()
+    if record is not None:
+        record.code, record.reason = code, reason
 
 
 @final

@@ -1,0 +1,53 @@
+"""What answering some requests took and showed, for whoever watches a ranker."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, final
+
+import numpy as np
+from jaxtyping import Float
+
+__all__ = ["Observation", "RankStage"]
+
+RankStage = Literal["read", "encode", "forward", "fuse"]
+"""Requests into raw columns and stored rows; into encoded columns; the network with its
+calibrators; scores, order and responses."""
+
+
+@final
+@dataclass
+class Observation:
+    """Filled by one call of ``Ranker.respond``; answers do not depend on it.
+
+    Attributes:
+        spans: Stage, start and end of ``time.perf_counter``, of all requests together;
+            a stage may be there several times.
+        prediction_BT: By request that was answered, by its place in the call: its
+            candidates in the order given, tasks in the recipe's.
+        degraded: Places of requests that were answered with defaults because a store of
+            features was slow or down.
+    """
+
+    spans: list[tuple[RankStage, float, float]] = field(default_factory=list)
+    prediction_BT: dict[int, Float[np.ndarray, "candidates tasks"]] = field(
+        default_factory=dict
+    )
+    degraded: set[int] = field(default_factory=set)
+
+    @contextmanager
+    def stage(self, name: RankStage) -> Iterator[None]:
+        """Time what the block does as part of ``name``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spans.append((name, start, time.perf_counter()))
+
+    def seconds(self) -> dict[RankStage, float]:
+        """Give the time of each stage."""
+        total: dict[RankStage, float] = {}
+        for name, start, end in self.spans:
+            total[name] = total.get(name, 0.0) + end - start
+        return total

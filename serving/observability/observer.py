@@ -1,0 +1,211 @@
+"""Notes what happens in a server, and tells it: metrics, logs, spans."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Final, final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.observability.feedback import Answers, Feedback
+from serving.observability.gauge import set_gauges
+from serving.observability.ledger import Ledger
+from serving.observability.log import RequestLog
+from serving.observability.node import NodeFolder
+from serving.observability.note import BatchNote
+from serving.observability.record import Record, recording, usable_id
+from serving.observability.tally import count_batch, count_features, count_request
+from serving.observability.trace import Tracing
+from serving.service import Service
+
+__all__ = ["ObservedApp", "Observer"]
+
+_WRITE_EVERY_S: Final = 1.0
+_OTHER: Final = "other"
+
+
+@final
+class Observer:
+    """Keeps the counts of one replica.
+
+    All of it happens on the event loop, after the answer is on its way; once a second,
+    where anything happened, counts go to the node's folder and one request a model is
+    looked at for missing features, in another thread.
+
+    Args:
+        service: Whose requests.
+        app: Its routes are the values of the label ``route``.
+
+    Attributes:
+        feedback: Takes events.
+
+    Raises:
+        ConfigError: A file of the settings cannot be used.
+    """
+
+    def __init__(self, service: Service, app: Starlette) -> None:
+        settings = service.settings.observability
+        self._service = service
+        self._routes = {
+            (route.endpoint, frozenset(route.param_convertors)): route.path
+            for route in app.routes
+            if isinstance(route, Route)
+        }
+        self._ledger = Ledger()
+        self._answers = Answers(settings.feedback_window_bytes)
+        self.feedback = Feedback(
+            self._answers,
+            self._ledger,
+            max_events=settings.max_feedback_events,
+            remembered=settings.remembered_feedback_events,
+        )
+        self._log = RequestLog(settings.log)
+        self._tracing = Tracing(settings.trace) if settings.trace.enabled else None
+        folder = settings.node_folder
+        self._node = None if folder is None else NodeFolder(folder, self._ledger)
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)  # type: ignore[arg-type]  # all it needs is collect
+        self._feature_interval_s = settings.feature_sample_interval_s
+        self._features_counted = 0.0
+        self._latest: dict[str, BatchNote] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        service.batcher.watch = self.batch
+
+    def metrics(self) -> bytes:
+        """Write all metrics in Prometheus' text format, of all replicas of the node."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        """Give all metrics; Prometheus' client calls it."""
+        self._refresh()
+        return self._ledger.collect() if self._node is None else self._node.collect()
+
+    def close(self) -> None:
+        """Write what was not written yet; the node forgets this replica's gauges."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._tracing is not None:
+            self._tracing.close()
+        if self._node is not None:
+            self._node.write()
+            self._node.close()
+
+    async def watch(
+        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Let ``app`` answer a request, and note what happens."""
+        record = _record(scope)
+        recording(record)
+
+        async def tell(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                record.status = message["status"]
+                named = (b"x-request-id", record.request_id.encode("latin-1"))
+                message["headers"] = [*message.get("headers", ()), named]
+            await send(message)
+
+        try:
+            await app(scope, receive, tell)
+        except BaseException:
+            record.status = record.status or HTTPStatus.INTERNAL_SERVER_ERROR
+            raise
+        finally:
+            end = time.perf_counter()
+            place = (
+                scope.get("endpoint"),
+                frozenset(scope.get("path_params", ())),
+            )
+            record.route = self._routes.get(place, _OTHER)
+            self._ended(record, end, answered=scope["method"] == "POST")
+
+    def batch(self, note: BatchNote) -> None:
+        """Take note of a batch; called before anybody gets an answer."""
+        spans = [span for _, seen in note.observations for span in seen.spans]
+        for waiting in note.waiting:
+            record = waiting.record
+            if record is not None:
+                record.spans.append(("queue", waiting.since, note.began))
+                record.spans.extend(spans)
+        for first, seen in note.observations:
+            for place in seen.degraded:
+                record = note.waiting[first + place].record
+                if record is not None:
+                    record.degraded = True
+        # Counted when the answers are on their way, which were made ready before.
+        asyncio.get_running_loop().call_soon(self._count, note)
+
+    def _count(self, note: BatchNote) -> None:
+        count_batch(self._ledger, note, self._answers)
+        self._latest[note.model.name] = note
+        self._plan()
+
+    def _ended(self, record: Record, end: float, *, answered: bool) -> None:
+        total_s = end - record.started
+        trace_id, slow = None, False
+        if answered:
+            if self._tracing is not None:
+                trace_id = self._tracing.write(record, end)
+            slow = self._log.write(record, total_s, trace_id)
+        count_request(self._ledger, record, total_s, answered=answered, slow=slow)
+        self._plan()
+
+    def _plan(self) -> None:
+        """Write soon, if that is not planned already."""
+        loop = asyncio.get_running_loop()
+        if self._timer is None or self._loop is not loop:
+            self._loop = loop
+            self._timer = loop.call_later(_WRITE_EVERY_S, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        if self._node is not None:
+            self._refresh()
+            self._node.write()
+        now = time.monotonic()
+        if self._latest and now - self._features_counted >= self._feature_interval_s:
+            self._features_counted = now
+            latest, self._latest = self._latest, {}
+            for note in latest.values():
+                task = asyncio.create_task(count_features(self._ledger, note))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    def _refresh(self) -> None:
+        set_gauges(self._ledger, self._service, self._answers)
+
+
+@final
+class ObservedApp(Starlette):
+    """An app of which every request is noted, errors of the app itself included."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; see ASGI."""
+        observer: Observer | None = getattr(self.state, "observer", None)
+        if observer is None or scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        await observer.watch(super().__call__, scope, receive, send)
+
+
+def _record(scope: Scope) -> Record:
+    given, parent = None, None
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            given = value.decode("latin-1")
+        elif name == b"traceparent":
+            parent = value.decode("latin-1")
+    known = given if usable_id(given) else None
+    return Record(
+        request_id=uuid.uuid4().hex if known is None else known,
+        given_id=known is not None,
+        started=time.perf_counter(),
+        trace_parent=parent,
+    )
