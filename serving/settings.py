@@ -99,6 +99,14 @@ class LimitSettings(_Settings):
         description="candidates of a rank request, rows of a score request; more get "
         "422",
     )
+    max_columns: PositiveInt = Field(
+        1_000, description="columns of an Arrow table or tensors; more get 422"
+    )
+    max_cell_bytes: PositiveInt = Field(
+        32 * 1024 * 1024,
+        description="what the values of an Arrow table take once none is shared; larger "
+        "ones get 422",
+    )
     header_timeout_s: PositiveFloat = Field(
         10.0, description="time a connection has to send the headers of a request"
     )
