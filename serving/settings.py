@@ -15,18 +15,17 @@ from pydantic import (
     model_validator,
 )
 
+from serving.observability.settings import ObservabilitySettings
+
 __all__ = [
     "AuthSettings",
     "BatchingSettings",
     "Engine",
     "LimitSettings",
-    "LogSettings",
     "ModelSettings",
-    "ObservabilitySettings",
     "OverloadSettings",
     "ServerSettings",
     "ServingSettings",
-    "TraceSettings",
 ]
 
 Engine = Literal["ray", "uvicorn"]

@@ -1,4 +1,4 @@
-"""What became of predictions: events of labels, joined with the answers they are about."""
+"""What became of predictions: labels, joined with the answers they are about."""
 
 import math
 from collections import OrderedDict

@@ -1,6 +1,7 @@
 """Logs as JSON, one object a line."""
 
 import contextlib
+import hmac
 import logging
 import sys
 import time
@@ -14,8 +15,7 @@ import msgspec
 
 from recsys_mtl.errors import ConfigError
 from serving.observability.record import Record
-from serving.pseudonym import Pseudonyms
-from serving.settings import LogSettings
+from serving.observability.settings import LogSettings
 
 __all__ = ["RequestLog", "logs_written"]
 
@@ -38,8 +38,7 @@ class RequestLog:
 
     def __init__(self, settings: LogSettings) -> None:
         self._settings = settings
-        key = _key(settings.id_key_file)
-        self._pseudonyms = None if key is None else Pseudonyms(key)
+        self._key = _key(settings.id_key_file)
 
     def write(
         self, record: Record, total_s: float, trace_id: str | None = None
@@ -90,8 +89,8 @@ class RequestLog:
             "code": record.code or None,
             "degraded": record.degraded or None,
         }
-        if record.unit is not None and self._pseudonyms is not None:
-            fields["user"] = self._pseudonyms.of(record.unit)
+        if record.unit is not None and self._key is not None:
+            fields["user"] = _hashed(self._key, record.unit)
         return {name: value for name, value in fields.items() if value is not None}
 
 
@@ -162,6 +161,11 @@ def _key(path: Path | None) -> bytes | None:
             f"got {len(key)} in {path}; `openssl rand -hex 32` makes some"
         )
     return key
+
+
+def _hashed(key: bytes, unit: str) -> str:
+    text = unit.encode("utf-8", "surrogatepass")
+    return hmac.digest(key, text, "sha256").hex()[:16]
 
 
 def _ms(seconds: float) -> float:

@@ -36,7 +36,6 @@ class Record:
         request_id: Of the header ``x-request-id``, else of the body, else made up.
         given_id: Whether it came in the header.
         started: When it came, of ``time.perf_counter``.
-        started_ns: When it came, in nanoseconds since 1970.
         trace_parent: The header ``traceparent``, unchecked.
         route: Path of the route, with the names of its parameters in place of values.
         model: Who answered; empty if nobody.
@@ -53,7 +52,6 @@ class Record:
     request_id: str
     given_id: bool
     started: float
-    started_ns: int
     trace_parent: str | None = None
     route: str = ""
     model: str = ""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -9,7 +10,12 @@ import numpy as np
 
 from recsys_mtl.rank.card import ModelCard
 from recsys_mtl.rank.observation import Observation
-from recsys_mtl.rank.request import RankRequest, RankResponse, ScoreResponse
+from recsys_mtl.rank.request import (
+    Id,
+    RankRequest,
+    RankResponse,
+    ScoreResponse,
+)
 from serving.observability.feedback import Answers
 from serving.observability.ledger import Ledger
 from serving.observability.note import BatchNote
@@ -71,17 +77,15 @@ def count_batch(ledger: Ledger, note: BatchNote, answers: Answers) -> None:
             rows += len(prediction_NT)
             ask = note.asks[first + place]
             answer = note.outcomes[first + place]
-            if isinstance(ask, RankRequest) and isinstance(answer, RankResponse):
-                if answer.request_id is not None:
-                    ids = ask.item_ids
-                    if ids is None:
-                        ids = [item.id for item in ask.items or ()]
-                    answers.remember(answer.request_id, card, ids, prediction_NT)
+            _count_ids(ledger, card, answer, len(prediction_NT))
+            if isinstance(ask, RankRequest) and ask.request_id is not None:
+                ids: Sequence[Id] | None = ask.item_ids
+                if ids is None:
+                    ids = [item.id for item in ask.items or ()]
+                answers.remember(ask.request_id, card, ids, prediction_NT)
         _count_predictions(ledger, card, seen)
     ledger.histogram("recsys_batch_requests", card.name).observe(float(len(note.asks)))
     ledger.histogram("recsys_batch_rows", card.name).observe(float(rows))
-    for answer in note.outcomes:
-        _count_ids(ledger, card, answer)
 
 
 async def count_features(ledger: Ledger, note: BatchNote) -> None:
@@ -118,7 +122,8 @@ def _count_predictions(ledger: Ledger, card: ModelCard, seen: Observation) -> No
     prediction_NT = parts[0] if len(parts) == 1 else np.concatenate(parts)
     # A copy by task: numbers that lie together are sorted into bins twice as fast.
     prediction_TN = np.ascontiguousarray(prediction_NT.T)
-    for task, prediction_N in zip(card.tasks, prediction_TN, strict=True):
+    for task, given_N in zip(card.tasks, prediction_TN, strict=True):
+        prediction_N = given_N
         of = (card.name, card.version, task.name)
         if not np.isfinite(prediction_N.sum()):
             finite_N = np.isfinite(prediction_N)
@@ -133,13 +138,13 @@ def _count_predictions(ledger: Ledger, card: ModelCard, seen: Observation) -> No
         ledger.observe_all(name, *of, values=prediction_N)
 
 
-def _count_ids(ledger: Ledger, card: ModelCard, answer: object) -> None:
+def _count_ids(ledger: Ledger, card: ModelCard, answer: object, rows: int) -> None:
     if isinstance(answer, RankResponse):
         users, unknown_users = 1, int(answer.unknown.user)
         # The answer may be cut to the best; the unknown are told of all candidates.
-        items, unknown_items = answer.candidates, len(answer.unknown.items)
+        items, unknown_items = rows, len(answer.unknown.items)
     elif isinstance(answer, ScoreResponse):
-        users = items = len(answer.score)
+        users = items = rows
         unknown_users = len(answer.unknown.users)
         unknown_items = len(answer.unknown.items)
     else:

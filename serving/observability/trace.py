@@ -21,7 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from recsys_mtl import __version__
 from recsys_mtl.errors import ConfigError
 from serving.observability.record import Record
-from serving.settings import TraceSettings
+from serving.observability.settings import TraceSettings
 
 __all__ = ["JsonLinesExporter", "Tracing"]
 
