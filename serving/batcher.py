@@ -5,13 +5,14 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import final
 from weakref import WeakKeyDictionary
 
+from recsys_mtl.rank.observation import Observation
 from recsys_mtl.rank.request import (
     RankRequest,
     RankResponse,
@@ -21,6 +22,7 @@ from recsys_mtl.rank.request import (
 from serving.cost import CostEstimate
 from serving.fault import HttpFault
 from serving.model_set import ServedModel
+from serving.observability.note import BatchNote, Waiting
 from serving.settings import BatchingSettings, OverloadSettings
 
 __all__ = ["Answer", "Ask", "Batcher", "too_late"]
@@ -35,6 +37,7 @@ class _Job:
     rows: int
     deadline: float
     future: "asyncio.Future[Answer]"
+    waiting: Waiting = field(default_factory=Waiting)
 
 
 @dataclass(eq=False, slots=True)
@@ -51,6 +54,7 @@ class _Batch:
     jobs: list[_Job]
     rows: int
     started: float
+    note: BatchNote
 
 
 @final
@@ -69,6 +73,10 @@ class Batcher:
     Args:
         batching: Size of a batch.
         overload: Bounds of the queue.
+
+    Attributes:
+        watch: Called with each batch when it is scored, before its requests are
+            answered.
     """
 
     def __init__(self, batching: BatchingSettings, overload: OverloadSettings) -> None:
@@ -80,6 +88,7 @@ class Batcher:
         self._flush_is_due = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="ranker")
+        self.watch: Callable[[BatchNote], None] = lambda _: None
 
     @property
     def busy(self) -> bool:
@@ -121,22 +130,29 @@ class Batcher:
             (waiting_rows + rows, self._overload.max_queued_rows, "candidates"),
         ):
             if got > bound:
-                raise self.overloaded(f"{bound:,} {name} wait already")
+                raise self.overloaded(name, f"{bound:,} {name} wait already")
         wait_s = self.expected_wait_s()
         if wait_s > self._overload.max_wait_s:
             raise self.overloaded(
+                "wait",
                 f"the wait would be {wait_s:.3f} s, longer than "
-                f"{self._overload.max_wait_s:g} s"
+                f"{self._overload.max_wait_s:g} s",
             )
 
-    def overloaded(self, reason: str) -> HttpFault:
-        """Say that there is no room, and when to ask again."""
+    def overloaded(self, bound: str, reason: str) -> HttpFault:
+        """Say that there is no room, and when to ask again.
+
+        Args:
+            bound: Which bound was reached, in a word, to count by.
+            reason: The same for people.
+        """
         after = str(max(1, math.ceil(self.expected_wait_s())))
         return HttpFault(
             HTTPStatus.TOO_MANY_REQUESTS,
             "overloaded",
             f"the server is busy: {reason}; ask again in {after} s",
             headers={"retry-after": after},
+            reason=bound,
         )
 
     def put(
@@ -162,8 +178,9 @@ class Batcher:
         own_s = self._cost(model).of(1, rows)
         if wait_s and time.monotonic() + wait_s + own_s > deadline:
             raise self.overloaded(
+                "deadline",
                 f"the answer would take {wait_s + own_s:.3f} s, longer than the "
-                "request has"
+                "request has",
             )
         loop = self._enter_loop()
         job = _Job(ask, rows, deadline, loop.create_future())
@@ -216,7 +233,7 @@ class Batcher:
             if jobs:
                 assert self._loop is not None
                 rows = sum(job.rows for job in jobs)
-                self._running = _Batch(model, jobs, rows, time.monotonic())
+                self._running = _batch(model, jobs, rows)
                 self._worker.submit(self._work, self._loop, self._running)
 
     def _take(self, queue: _Queue, cost: CostEstimate) -> list[_Job]:
@@ -247,8 +264,7 @@ class Batcher:
 
     def _work(self, loop: asyncio.AbstractEventLoop, batch: _Batch) -> None:
         """Run in the worker; may not touch anything of ``self``."""
-        asks = [job.ask for job in batch.jobs]
-        outcomes = _outcomes(batch.model, asks)
+        outcomes = _outcomes(batch.note, batch.note.asks, 0)
         seconds = time.monotonic() - batch.started
         # Where the loop is closed by now, so is the door on everybody who waited.
         with contextlib.suppress(RuntimeError):
@@ -264,6 +280,8 @@ class Batcher:
         self._cost(batch.model).learn(len(batch.jobs), batch.rows, seconds=seconds)
         # First the worker, then the answers, so that it does not wait for them.
         self._flush()
+        batch.note.outcomes = outcomes
+        self.watch(batch.note)
         for job, outcome in zip(batch.jobs, outcomes, strict=True):
             if job.future.done():
                 continue  # cancelled meanwhile
@@ -283,15 +301,26 @@ def too_late() -> HttpFault:
     )
 
 
+def _batch(model: ServedModel, jobs: list[_Job], rows: int) -> _Batch:
+    asks, waiting = [job.ask for job in jobs], [job.waiting for job in jobs]
+    note = BatchNote(model, asks, waiting, time.perf_counter())
+    return _Batch(model, jobs, rows, time.monotonic(), note)
+
+
 def _outcomes(
-    model: ServedModel, asks: Sequence[Ask]
+    note: BatchNote, asks: Sequence[Ask], first: int
 ) -> Sequence[Answer | BaseException]:
+    """Score requests of a batch, the first of which is its ``first``."""
+    seen = Observation()
     try:
-        outcomes = model.ranker.respond(asks, now_us=time.time_ns() // 1_000)
+        outcomes = note.model.ranker.respond(
+            asks, now_us=time.time_ns() // 1_000, observation=seen
+        )
         assert len(outcomes) == len(asks)
     except Exception as fault:  # noqa: BLE001 - told to whoever asked
         if len(asks) == 1:
             return [fault]
         # One request broke the batch; the others shall not suffer for it.
-        return [_outcomes(model, [ask])[0] for ask in asks]
+        return [_outcomes(note, [ask], i)[0] for i, ask in enumerate(asks)]
+    note.observations.append((first, seen))
     return outcomes

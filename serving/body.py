@@ -11,6 +11,7 @@ import msgspec
 from starlette.requests import Request
 
 from serving.fault import HttpFault
+from serving.observability.record import stage
 from serving.settings import LimitSettings
 
 __all__ = ["decode", "read_body"]
@@ -37,19 +38,14 @@ async def read_body(
     parts: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(limits.body_timeout_s):
-            async for part in request.stream():
-                size += len(part)
-                if size > limits.max_body_bytes:
-                    raise HttpFault(
-                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                        "too_large",
-                        f"the body must be at most {limits.max_body_bytes:,} bytes; "
-                        "send fewer items a request, or raise limits.max_body_bytes of "
-                        "the server",
-                    )
-                hold(len(part))
-                parts.append(part)
+        with stage("receive"):
+            async with asyncio.timeout(limits.body_timeout_s):
+                async for part in request.stream():
+                    size += len(part)
+                    if size > limits.max_body_bytes:
+                        raise _too_large(limits.max_body_bytes)
+                    hold(len(part))
+                    parts.append(part)
     except TimeoutError:
         raise HttpFault(
             HTTPStatus.REQUEST_TIMEOUT,
@@ -69,7 +65,8 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
             field.
     """
     try:
-        return decoder.decode(body)
+        with stage("decode"):
+            return decoder.decode(body)
     except (msgspec.ValidationError, msgspec.DecodeError) as fault:
         _refuse_infinite_numbers(body)
         if not isinstance(fault, msgspec.ValidationError):
@@ -85,6 +82,15 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise _malformed(f"it is no UTF-8: {fault.reason}") from fault
     except RecursionError as fault:
         raise _malformed("it is nested too deeply") from fault
+
+
+def _too_large(bound: int) -> HttpFault:
+    return HttpFault(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "too_large",
+        f"the body must be at most {bound:,} bytes; send fewer items a request, or "
+        "raise limits.max_body_bytes of the server",
+    )
 
 
 def _malformed(reason: str) -> HttpFault:

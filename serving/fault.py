@@ -7,6 +7,8 @@ import msgspec
 from msgspec import Struct
 from starlette.responses import Response
 
+from serving.observability.record import note_fault, stage
+
 __all__ = ["ErrorBody", "ErrorDetail", "HttpFault", "error_response", "json_response"]
 
 
@@ -34,7 +36,10 @@ class ErrorBody(Struct, frozen=True):
 
 
 class HttpFault(Exception):  # noqa: N818 - a refusal, told to the caller
-    """A request that gets ``status``; ``headers`` go with it."""
+    """A request that gets ``status``; ``headers`` go with it.
+
+    ``reason`` is counted where a code has several.
+    """
 
     def __init__(
         self,
@@ -44,6 +49,7 @@ class HttpFault(Exception):  # noqa: N818 - a refusal, told to the caller
         field: str | None = None,
         *,
         headers: Mapping[str, str] | None = None,
+        reason: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -51,10 +57,12 @@ class HttpFault(Exception):  # noqa: N818 - a refusal, told to the caller
         self.message = message
         self.field = field
         self.headers = dict(headers or {})
+        self.reason = reason
 
 
 def error_response(fault: HttpFault) -> Response:
     """Tell the caller of ``fault``."""
+    note_fault(fault.code, fault.reason)
     body = ErrorBody(ErrorDetail(fault.code, fault.message, fault.field))
     response = json_response(body, fault.status)
     response.headers.update(fault.headers)
@@ -63,6 +71,6 @@ def error_response(fault: HttpFault) -> Response:
 
 def json_response(body: Struct, status: HTTPStatus = HTTPStatus.OK) -> Response:
     """Encode ``body``."""
-    return Response(
-        msgspec.json.encode(body), status_code=status, media_type="application/json"
-    )
+    with stage("serialise"):
+        encoded = msgspec.json.encode(body)
+    return Response(encoded, status_code=status, media_type="application/json")

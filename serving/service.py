@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Final, final
 
@@ -20,6 +19,7 @@ from recsys_mtl.rank.request import (
 )
 from serving.batcher import Answer, Ask, Batcher, too_late
 from serving.model_set import ModelSet, ServedModel
+from serving.observability.record import name_request, note_choice
 from serving.settings import ServingSettings
 
 __all__ = ["Leaves", "Service"]
@@ -81,7 +81,9 @@ class Service:
         """
         bound = self.settings.overload.max_queued_requests
         if self._reading + self.batcher.waiting_requests >= bound:
-            raise self.batcher.overloaded(f"{bound:,} requests wait already")
+            raise self.batcher.overloaded(
+                "requests", f"{bound:,} requests wait already"
+            )
         self.batcher.refuse_if_full()
         self._reading += 1
         try:
@@ -103,7 +105,9 @@ class Service:
         def hold(size: int) -> None:
             nonlocal held
             if held + size and self._bytes_held + size > bound:
-                raise self.batcher.overloaded(f"{bound:,} bytes of requests are held")
+                raise self.batcher.overloaded(
+                    "bytes", f"{bound:,} bytes of requests are held"
+                )
             held += size
             self._bytes_held += size
 
@@ -140,7 +144,7 @@ class Service:
             count = 0 if candidates is None else len(candidates)
             self._limit(field, count)
             rows = max(rows, count)
-        request_id = _id(request.request_id)
+        request_id = name_request(request.request_id)
         user = request.user.id
         answer = await self._answer(
             msgspec.structs.replace(request, request_id=request_id),
@@ -165,7 +169,7 @@ class Service:
         for name, cells in (request.columns or {}).items():
             self._limit(f"columns.{name}", len(cells))
             rows = max(rows, len(cells))
-        request_id = _id(request.request_id)
+        request_id = name_request(request.request_id)
         answer = await self._answer(
             msgspec.structs.replace(request, request_id=request_id),
             unit=request_id,
@@ -195,6 +199,8 @@ class Service:
         leaves: Leaves | None,
     ) -> Answer:
         model, chosen_by = self.models.choose(request.model, unit)
+        user = None if unit == request.request_id else unit
+        note_choice(model.name, model.card.version, rows=rows, user=user)
         time_s = self._time_s(deadline_s)
         waits = self.batcher.busy
         future = self.batcher.put(
@@ -251,7 +257,3 @@ def _warm_up(models: ModelSet) -> None:
         for outcome in ranker.respond(examples, now_us=time.time_ns() // 1_000):
             if isinstance(outcome, Exception):
                 raise outcome
-
-
-def _id(given: str | None) -> str:
-    return uuid.uuid4().hex if given is None else given

@@ -89,8 +89,8 @@ class RequestLog:
             "code": record.code or None,
             "degraded": record.degraded or None,
         }
-        if record.unit is not None and self._key is not None:
-            fields["user"] = _hashed(self._key, record.unit)
+        if record.user is not None and self._key is not None:
+            fields["user"] = _hashed(self._key, record.user)
         return {name: value for name, value in fields.items() if value is not None}
 
 

@@ -40,7 +40,7 @@ class Record:
         route: Path of the route, with the names of its parameters in place of values.
         model: Who answered; empty if nobody.
         version: Of the model.
-        unit: Id of the user, only ever told as a keyed hash.
+        user: Id of the user, only ever told as a keyed hash.
         status: Of the response; 0 until it begins.
         candidates: Or rows.
         degraded: Whether defaults stood in for a store of features.
@@ -56,7 +56,7 @@ class Record:
     route: str = ""
     model: str = ""
     version: str = ""
-    unit: str | None = None
+    user: str | None = None
     status: int = 0
     candidates: int = 0
     degraded: bool = False
@@ -109,12 +109,12 @@ def name_request(given: str | None) -> str:
     return given
 
 
-def note_choice(model: str, version: str, *, rows: int, unit: str | None) -> None:
+def note_choice(model: str, version: str, *, rows: int, user: str | None) -> None:
     """Note who answers the request, with how many candidates, and for which user."""
     record = _CURRENT.get()
     if record is not None:
         record.model, record.version = model, version
-        record.candidates, record.unit = rows, unit
+        record.candidates, record.user = rows, user
 
 
 def note_fault(code: str, reason: str) -> None:
