@@ -6,8 +6,9 @@
 Needs RECSYS_MTL_DATA for the public logs. Every model gets the same settings to choose
 from (``_TRIALS``), one training each, chosen by the mean validation AUC of the binary
 tasks; the chosen one is trained with ``--seeds`` seeds, and only those see test rows,
-once: the first of them is the training it was chosen by. Everything but ``model.bottom``, ``model.gating`` and the settings tried is the
-shipped recipe's. Each training is kept in ``--folder``, so that a second start goes on.
+once: the first of them is the training it was chosen by. Everything but
+``model.bottom``, ``model.gating`` and the settings tried is the shipped recipe's, or
+``_SIMULATED``. Each training is kept in ``--folder``, so that a second start goes on.
 
 Simulated logs are small, so that all fits into two hours of one core. Prints one JSON
 line a model and log: test AUC a task, mean and standard deviation over

@@ -14,7 +14,7 @@ __all__ = ["test_once", "train_once"]
 
 
 def train_once(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Train into ``folder``; gives validation AUCs, processor seconds and parameters."""
+    """Train into ``folder``; gives validation AUCs, cost and parameters."""
     recipe, tables = _recipe(job), Path(job["tables"])
     result = train(recipe, tables, folder, device="cpu")
     network = load_network(recipe, tables, folder)
