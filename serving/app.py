@@ -15,6 +15,7 @@ from recsys_mtl.errors import DataError, RequestError
 from recsys_mtl.rank.ranker import Ranker
 from serving.fault import HttpFault, error_response
 from serving.model_set import ModelSet
+from serving.observability.observer import ObservedApp, Observer
 from serving.openapi import describe
 from serving.operation import route_of
 from serving.routes import OPERATIONS
@@ -43,7 +44,7 @@ def create_app(
     """
     if isinstance(models, Ranker):
         models = {models.name: models}
-    app = Starlette(
+    app = ObservedApp(
         routes=[route_of(operation) for operation in OPERATIONS],
         exception_handlers={
             HttpFault: _refused,
@@ -55,6 +56,7 @@ def create_app(
         },
     )
     app.state.service = service = Service(models, settings)
+    app.state.observer = Observer(service, app)
     app.state.openapi = msgspec.json.encode(describe(service.models.models, OPERATIONS))
     return app
 

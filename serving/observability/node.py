@@ -62,8 +62,7 @@ class NodeFolder:
         self._write_gauges()
 
     def collect(self) -> Iterable[Metric]:
-        """Add up all replicas, this one as it is now; forget gauges of the dead."""
-        self.write()
+        """Add up all replicas as they wrote last; forget gauges of the dead."""
         self._forget_the_dead()
         told = MultiProcessCollector(  # type: ignore[no-untyped-call]
             None, str(self._folder)

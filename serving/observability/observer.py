@@ -10,7 +10,7 @@ from typing import Final, final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.observability.feedback import Answers, Feedback
@@ -52,10 +52,10 @@ class Observer:
     def __init__(self, service: Service, app: Starlette) -> None:
         settings = service.settings.observability
         self._service = service
-        self._routes = {
+        self._routes = [route for route in app.routes if isinstance(route, Route)]
+        self._paths: dict[tuple[object, frozenset[str]], str] = {
             (route.endpoint, frozenset(route.param_convertors)): route.path
-            for route in app.routes
-            if isinstance(route, Route)
+            for route in self._routes
         }
         self._ledger = Ledger()
         self._answers = Answers(settings.feedback_window_bytes)
@@ -69,8 +69,6 @@ class Observer:
         self._tracing = Tracing(settings.trace) if settings.trace.enabled else None
         folder = settings.node_folder
         self._node = None if folder is None else NodeFolder(folder, self._ledger)
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)  # type: ignore[arg-type]  # all it needs is collect
         self._feature_interval_s = settings.feature_sample_interval_s
         self._features_counted = 0.0
         self._latest: dict[str, BatchNote] = {}
@@ -79,14 +77,19 @@ class Observer:
         self._tasks: set[asyncio.Task[None]] = set()
         service.batcher.watch = self.batch
 
-    def metrics(self) -> bytes:
-        """Write all metrics in Prometheus' text format, of all replicas of the node."""
-        return generate_latest(self._registry)
+    async def metrics(self) -> bytes:
+        """Write all metrics in Prometheus' text format, of all replicas of the node.
 
-    def collect(self) -> Iterable[Metric]:
-        """Give all metrics; Prometheus' client calls it."""
+        The counts are taken at once; another thread writes them, which takes several
+        milliseconds.
+        """
         self._refresh()
-        return self._ledger.collect() if self._node is None else self._node.collect()
+        if self._node is None:
+            told = list(self._ledger.collect())
+            return await asyncio.to_thread(generate_latest, _Told(told))
+        self._node.write()
+        node = self._node
+        return await asyncio.to_thread(lambda: generate_latest(_Told(node.collect())))
 
     def close(self) -> None:
         """Write what was not written yet; the node forgets this replica's gauges."""
@@ -119,11 +122,7 @@ class Observer:
             raise
         finally:
             end = time.perf_counter()
-            place = (
-                scope.get("endpoint"),
-                frozenset(scope.get("path_params", ())),
-            )
-            record.route = self._routes.get(place, _OTHER)
+            record.route = self._route(scope)
             self._ended(record, end, answered=scope["method"] == "POST")
 
     def batch(self, note: BatchNote) -> None:
@@ -141,6 +140,17 @@ class Observer:
                     record.degraded = True
         # Counted when the answers are on their way, which were made ready before.
         asyncio.get_running_loop().call_soon(self._count, note)
+
+    def _route(self, scope: Scope) -> str:
+        """Name the route, with the names of its parameters instead of values."""
+        if "endpoint" in scope:
+            place = scope["endpoint"], frozenset(scope["path_params"])
+            return self._paths.get(place, _OTHER)
+        # Refused before anybody looked for the route.
+        for route in self._routes:
+            if route.matches(scope)[0] is not Match.NONE:
+                return route.path
+        return _OTHER
 
     def _count(self, note: BatchNote) -> None:
         count_batch(self._ledger, note, self._answers)
@@ -193,6 +203,17 @@ class ObservedApp(Starlette):
             await super().__call__(scope, receive, send)
             return
         await observer.watch(super().__call__, scope, receive, send)
+
+
+class _Told(CollectorRegistry):
+    """Metrics that were collected already."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        super().__init__()
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
 
 
 def _record(scope: Scope) -> Record:

@@ -7,9 +7,16 @@ from serving.operation import Operation
 from serving.routes.documentation import DOCUMENTATION
 from serving.routes.health import HEALTH
 from serving.routes.models import MODELS
+from serving.routes.observability import OBSERVABILITY
 from serving.routes.ranking import RANKING
 
 __all__ = ["OPERATIONS"]
 
-OPERATIONS: tuple[Operation, ...] = (*RANKING, *MODELS, *HEALTH, *DOCUMENTATION)
+OPERATIONS: tuple[Operation, ...] = (
+    *RANKING,
+    *MODELS,
+    *OBSERVABILITY,
+    *HEALTH,
+    *DOCUMENTATION,
+)
 """Every route, in the order of the documentation."""
