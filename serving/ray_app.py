@@ -63,7 +63,7 @@ def run_ray(
         os.environ.update(_environment(private, settings))
         # Ray has put handlers of its own over those of the caller.
         with _cluster(settings), stopped_by_signals(stop):
-            _deploy(port, settings)
+            _deploy(port, _with_node_folder(settings, private / "metrics"))
             on_ready(url)
             stop.wait()
     finally:
@@ -199,7 +199,16 @@ def _with_whole_paths(settings: ServingSettings) -> ServingSettings:
         # Absolute, but no link followed: a mounted file is changed by changing a link.
         keys_file = settings.auth.keys_file.absolute()
         changes["auth"] = settings.auth.model_copy(update={"keys_file": keys_file})
+    changes["observability"] = settings.observability.under(Path.cwd())
     return settings.model_copy(update=changes)
+
+
+def _with_node_folder(settings: ServingSettings, folder: Path) -> ServingSettings:
+    """Let replicas add up their metrics, since any of them is asked for all."""
+    observability = settings.observability
+    if observability.node_folder is None:
+        observability = observability.model_copy(update={"node_folder": folder})
+    return settings.model_copy(update={"observability": observability})
 
 
 def _end(processes: set[psutil.Process]) -> None:

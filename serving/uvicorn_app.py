@@ -13,6 +13,7 @@ import uvicorn
 
 from serving.app import create_app
 from serving.model_set import load_models
+from serving.observability.log import logs_written
 from serving.port import claim_port, url_of
 from serving.service import Service
 from serving.settings import ServingSettings
@@ -44,6 +45,7 @@ def run_uvicorn(
                 logging.getLogger(name).setLevel(logging.ERROR)
         torch.set_num_threads(server.threads)
         app = create_app(load_models(settings.models), settings)
+        observer, logs = app.state.observer, settings.observability.log
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -52,7 +54,11 @@ def run_uvicorn(
             access_log=settings.verbose,
             timeout_graceful_shutdown=math.ceil(server.shutdown_timeout_s),
         )
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        with (
+            logs_written(logs),
+            contextlib.closing(observer),
+            asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
+        ):
             runner.run(
                 _serve(_Server(config), claimed, app.state.service, on_ready, stop)
             )

@@ -13,7 +13,12 @@ from starlette.applications import Starlette
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.observability.feedback import Answers, Feedback
+from serving.observability.feedback import (
+    Answers,
+    Feedback,
+    FeedbackRequest,
+    FeedbackResponse,
+)
 from serving.observability.gauge import set_gauges
 from serving.observability.ledger import Ledger
 from serving.observability.log import RequestLog
@@ -42,9 +47,6 @@ class Observer:
         service: Whose requests.
         app: Its routes are the values of the label ``route``.
 
-    Attributes:
-        feedback: Takes events.
-
     Raises:
         ConfigError: A file of the settings cannot be used.
     """
@@ -59,7 +61,7 @@ class Observer:
         }
         self._ledger = Ledger()
         self._answers = Answers(settings.feedback_window_bytes)
-        self.feedback = Feedback(
+        self._feedback = Feedback(
             self._answers,
             self._ledger,
             max_events=settings.max_feedback_events,
@@ -76,6 +78,11 @@ class Observer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         service.batcher.watch = self.batch
+
+    def feedback(self, events: FeedbackRequest) -> FeedbackResponse:
+        """Take feedback; errors as of ``Feedback.take``."""
+        self._feedback.serves([model.card for model in self._service.models.models])
+        return self._feedback.take(events)
 
     async def metrics(self) -> bytes:
         """Write all metrics in Prometheus' text format, of all replicas of the node.

@@ -1,6 +1,7 @@
 """Requests and batches -> counts."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -8,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from recsys_mtl.errors import RecsysError
 from recsys_mtl.rank.card import ModelCard
 from recsys_mtl.rank.observation import Observation
 from recsys_mtl.rank.request import (
@@ -22,6 +24,8 @@ from serving.observability.note import BatchNote
 from serving.observability.record import Record
 
 __all__ = ["count_batch", "count_features", "count_request"]
+
+logger = logging.getLogger(__name__)
 
 _CLIENT_LEFT: Final = 499
 
@@ -102,9 +106,13 @@ async def count_features(ledger: Ledger, note: BatchNote) -> None:
     ]
     if not answered:
         return
-    gaps = await asyncio.to_thread(
-        note.model.ranker.gaps, answered[-1], now_us=time.time_ns() // 1_000
-    )
+    try:
+        gaps = await asyncio.to_thread(
+            note.model.ranker.gaps, answered[-1], now_us=time.time_ns() // 1_000
+        )
+    except RecsysError as error:
+        logger.warning("missing features could not be counted: %s", error)
+        return
     of = (note.model.card.name, note.model.card.version)
     for feature, gap in gaps.items():
         for name, count in (

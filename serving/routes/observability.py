@@ -33,7 +33,7 @@ async def _feedback(request: Request) -> Response:
     with service.holding() as hold:
         body = await read_body(request, service.settings.limits, hold)
         events = decode(body, _FEEDBACK)
-    return json_response(_observer(request).feedback.take(events))
+    return json_response(_observer(request).feedback(events))
 
 
 def _observer(request: Request) -> Observer:
