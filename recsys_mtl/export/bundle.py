@@ -7,6 +7,7 @@
 ``encoders/``               fitted features
 ``users.arrow``             user features and histories, if the recipe has any
 ``items.arrow``             item features, if the recipe has any
+``encoded/``                both encoded, for requests to gather rows from
 ``manifest.json``           how the feature tables came about
 ``report.html``             the evaluation, if there was one
 ==========================  =====================================================
@@ -37,6 +38,12 @@ from recsys_mtl import __version__
 from recsys_mtl.calibrate import Calibration
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.errors import ArtifactError, EnvironmentFault
+from recsys_mtl.export.encoded import (
+    ENCODED_FOLDER,
+    EncodedStore,
+    encode_store,
+    split_of,
+)
 from recsys_mtl.export.seal import FileSeal, check_files, seal_files
 from recsys_mtl.features.entity import EntityTable
 from recsys_mtl.features.featurizer import Featurizer
@@ -97,6 +104,8 @@ class Bundle:
         store: User and item features and histories by key, mapped from disk.
         network: On the CPU in evaluation mode; weights are mapped from disk, so that
             processes share them.
+        encoded: What is in ``store``, encoded and mapped; ``None`` in bundles written
+            before there was such a thing.
     """
 
     folder: Path
@@ -105,6 +114,7 @@ class Bundle:
     featurizer: Featurizer
     store: FeatureStore
     network: Network
+    encoded: EncodedStore | None = None
 
     @property
     def version(self) -> str:
@@ -186,6 +196,7 @@ def write_bundle(
         if report is not None:
             _bring(report, work / "report.html")
         _save_weights(state, work / _WEIGHTS)
+        _save_encoded(work)
         info = BundleInfo(
             format_version=_FORMAT_VERSION,
             name=recipe.name,
@@ -245,17 +256,19 @@ def load_bundle(folder: Path, *, verify: bool = True) -> Bundle:
     network.load_state_dict(state, strict=True, assign=True)
     network.requires_grad_(requires_grad=False)
     featurizer = Featurizer.load(folder / "encoders")
+    store = _store(folder, featurizer)
+    encoded = None
+    if (folder / ENCODED_FOLDER).is_dir():
+        split = split_of(featurizer, store)
+        encoded = EncodedStore.load(folder / ENCODED_FOLDER, split)
     return Bundle(
         folder=folder,
         info=info,
         digest=digest,
         featurizer=featurizer,
-        store=FeatureStore(
-            featurizer.contract,
-            _entities(folder, info, "users.arrow"),
-            _entities(folder, info, "items.arrow"),
-        ),
+        store=store,
         network=network.eval(),
+        encoded=encoded,
     )
 
 
@@ -294,8 +307,18 @@ def _read_info(folder: Path) -> tuple[BundleInfo, str]:
         ) from error
 
 
-def _entities(folder: Path, info: BundleInfo, name: str) -> EntityTable | None:
-    return EntityTable.load(folder / name) if name in info.files else None
+def _store(folder: Path, featurizer: Featurizer) -> FeatureStore:
+    tables = [folder / name for name in ("users.arrow", "items.arrow")]
+    users, items = (EntityTable.load(p) if p.exists() else None for p in tables)
+    return FeatureStore(featurizer.contract, users, items)
+
+
+def _save_encoded(folder: Path) -> None:
+    """Encode the users and items that lie in ``folder``, once for all requests."""
+    featurizer = Featurizer.load(folder / "encoders")
+    encoded = encode_store(featurizer, _store(folder, featurizer))
+    (folder / ENCODED_FOLDER).mkdir()
+    encoded.save(folder / ENCODED_FOLDER)
 
 
 def _build(

@@ -133,7 +133,7 @@ class FeatureStore:
 
     def _fill(
         self,
-        columns: dict[str, pa.ChunkedArray],
+        columns: dict[str, pa.ChunkedArray | pa.Array],
         given: set[str],
         table: EntityTable,
         row_B: np.ndarray,
@@ -155,7 +155,7 @@ class FeatureStore:
 
     def _time(
         self,
-        columns: dict[str, pa.ChunkedArray],
+        columns: dict[str, pa.ChunkedArray | pa.Array],
         num_rows: int,
         counts: FeatureCounts | None,
     ) -> pa.Array:
@@ -172,7 +172,7 @@ class FeatureStore:
     def _aggregate(
         self,
         aggregate: AggregateFeature,
-        columns: dict[str, pa.ChunkedArray],
+        columns: dict[str, pa.ChunkedArray | pa.Array],
         table: EntityTable | None,
         row_B: np.ndarray,
         time_B: np.ndarray,
@@ -298,7 +298,9 @@ def _list_type(contract: RawContract, column: str) -> pa.DataType:
     )
 
 
-def _filled(given: pa.ChunkedArray, found: pa.ChunkedArray | pa.Array) -> pa.Array:
+def _filled(
+    given: pa.ChunkedArray | pa.Array, found: pa.ChunkedArray | pa.Array
+) -> pa.Array:
     """Cells of ``given``, and of ``found`` where they are null."""
     own, other = flat(given), flat(found)
     if own.null_count == 0:

@@ -8,7 +8,6 @@ from typing import Any, Literal, assert_never
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from recsys_mtl.errors import RequestError
 

@@ -44,13 +44,17 @@ class RankParts:
     @cached_property
     def table(self) -> pa.Table:
         """One raw row a candidate."""
+        return self.table_of(frozenset({*self.shared, *self.own}))
+
+    def table_of(self, names: frozenset[str]) -> pa.Table:
+        """One raw row a candidate, of some columns only."""
         rows = len(self.ids)
         columns = {
             name: pa.repeat(cell[0], rows) if rows else cell[:0]
             for name, cell in self.shared.items()
-            if name not in self.own
+            if name in names and name not in self.own
         }
-        columns |= self.own
+        columns |= {name: cells for name, cells in self.own.items() if name in names}
         if not columns:  # a table of no columns cannot say how many rows it has
             columns = {"": pa.nulls(rows)}
         return pa.table(columns)

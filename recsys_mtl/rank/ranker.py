@@ -1,62 +1,83 @@
 """A bundle that answers: raw rows in, predictions and one score out."""
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal, final
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, final
 
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Bool, Float
-from msgspec import UNSET
 
-from recsys_mtl.config.feature import HistoryFeature
 from recsys_mtl.config.score import ScoreSpec
-from recsys_mtl.data.batch import to_batch
 from recsys_mtl.errors import DataError, RequestError
 from recsys_mtl.export.bundle import Bundle
-from recsys_mtl.features.entity import EntityTable
-from recsys_mtl.rank.card import InputColumn, ModelCard, Scoring, TaskCard
+from recsys_mtl.export.encoded import encode_store
+from recsys_mtl.features.join import Assembled
+from recsys_mtl.rank.answer import (
+    Chosen,
+    best_first,
+    rank_response,
+    score_response,
+    told,
+)
+from recsys_mtl.rank.card import ModelCard
 from recsys_mtl.rank.column import unknown_name
-from recsys_mtl.rank.fusion import fuse, scoring
-from recsys_mtl.rank.raw import RequestReader
+from recsys_mtl.rank.describe import card_of
+from recsys_mtl.rank.encode import EncodedRequest, RequestEncoder
+from recsys_mtl.rank.explain import explained
+from recsys_mtl.rank.fusion import scoring
+from recsys_mtl.rank.observation import Observation
+from recsys_mtl.rank.parts import RankParts
+from recsys_mtl.rank.raw import RawRequest, RequestReader
 from recsys_mtl.rank.request import (
     Cell,
     Id,
-    RankedItem,
     RankRequest,
     RankResponse,
     ScoreRequest,
     ScoreResponse,
-    UnknownIds,
-    UnknownRows,
     UserInput,
 )
+from recsys_mtl.rank.scored import Scored
+from recsys_mtl.rank.scorer import Scorer
 
 __all__ = ["Ranker", "Scored"]
+
+_logger = logging.getLogger(__name__)
+Outcome = RankResponse | ScoreResponse | RequestError | DataError
+_MOST_ROWS: Final = 1_000_000
+"""Users and items up to which a bundle without encoded ones has them encoded at once;
+it takes some ten seconds. Beyond, requests go through raw rows."""
 
 
 @final
 @dataclass(frozen=True)
-class Scored:
-    """What a bundle says of raw rows, in their order.
+class _Asked:
+    """A request that was read and encoded.
 
     Attributes:
-        prediction_BT: Expected labels, tasks in the order of the recipe.
-        score_B: The fused score.
-        known_user_B: Whether the bundle knows the row's user.
-        known_item_B: Whether the bundle knows the row's item.
-        details: By task that has any, then by name, what there is beside the
-            prediction; empty unless it was asked for.
+        place: Among the requests of the call.
+        request: As it came.
+        chosen: Tasks to tell of.
+        read: As it was read.
+        encoded: Of one whose candidates share the user's features.
+        rows: Of any other, joined and encoded.
     """
 
-    prediction_BT: Float[np.ndarray, "batch tasks"]
-    score_B: Float[np.ndarray, " batch"]
-    known_user_B: Bool[np.ndarray, " batch"]
-    known_item_B: Bool[np.ndarray, " batch"]
-    details: dict[str, dict[str, Float[np.ndarray, " batch"]]] = field(
-        default_factory=dict
-    )
+    place: int
+    request: RankRequest | ScoreRequest
+    chosen: Chosen
+    read: RankParts | RawRequest
+    encoded: EncodedRequest | None = None
+    rows: tuple[Assembled, pa.Table] | None = None
+
+    @property
+    def num_rows(self) -> int:
+        if isinstance(self.read, RankParts):
+            return len(self.read.ids)
+        return int(self.read.table.num_rows)
 
 
 @final
@@ -77,13 +98,12 @@ class Ranker:
     def __init__(self, bundle: Bundle, *, score: ScoreSpec | None = None) -> None:
         recipe = bundle.recipe
         self._bundle = bundle
-        self._spec = recipe.fused_score if score is None else score
-        self.tasks = tuple(task.name for task in recipe.tasks)
-        self._detail_names = dict(
-            zip(self.tasks, bundle.network.detail_names, strict=True)
+        spec = recipe.fused_score if score is None else score
+        self._scorer = Scorer(bundle, spec)
+        self.tasks = self._scorer.tasks
+        self.card: ModelCard = card_of(
+            bundle, scoring(bundle.calibration, spec, self.tasks)
         )
-        self._scoring = scoring(bundle.calibration, self._spec, self.tasks)
-        self.card: ModelCard = _card(bundle, self._scoring)
         self._reader = RequestReader(
             self.card.signature, recipe.data.keys, recipe.data.timestamp
         )
@@ -106,37 +126,9 @@ class Ranker:
             - prediction_BT: ``(rows, tasks)``, float32
             - score_B: ``(rows,)``, float64
         """
-        bundle = self._bundle
-        assembled = bundle.store.assemble(raw)
-        encoded = bundle.featurizer.encode(assembled.raw, assembled.histories)
-        prediction_BT = np.empty((0, len(self.tasks)), dtype=np.float32)
-        told = {
-            task: dict.fromkeys(names, prediction_BT[:, 0])
-            for task, names in self._detail_names.items()
-            if names
-        }
-        if encoded.num_rows:  # TorchRec takes no empty batches
-            batch = to_batch(encoded, bundle.schema)
-            logits = bundle.network(batch).logits
-            prediction_BT = bundle.calibration.apply(
-                bundle.network.predict(logits).numpy(), self.tasks
-            )
-            if details:
-                made = zip(self.tasks, bundle.network.details(logits), strict=True)
-                told = {
-                    task: {name: detail_B.numpy() for name, detail_B in of.items()}
-                    for task, of in made
-                    if of
-                }
-        keys, store = bundle.recipe.data.keys, bundle.store
-        rows = assembled.raw
-        return Scored(
-            prediction_BT,
-            fuse(self._spec, prediction_BT, self.tasks),
-            self._known(store.users, keys.user, rows, assembled.known_user_B),
-            self._known(store.items, keys.item, rows, assembled.known_item_B),
-            told if details else {},
-        )
+        assembled, encoded = self._scorer.encode(raw)
+        predicted = self._scorer.of_rows(encoded, details=details)
+        return self._scorer.fuse(predicted, *self._scorer.known(assembled))
 
     def rank(self, request: RankRequest, *, now_us: int) -> RankResponse:
         """Order candidates, best first; equal scores stay in the order given.
@@ -148,44 +140,11 @@ class Ranker:
         Raises:
             RequestError: The request does not fit the bundle's signature.
         """
-        chosen = self._chosen(request.tasks)
-        items = self._reader.candidates(request)
-        raw = self._reader.ranking(request, now_us)
-        scored = self.score(raw.table, details=request.details)
-        told = {
-            task: scored.details[task] for task, _ in chosen if task in scored.details
-        }
-        order = np.argsort(-scored.score_B, kind="stable")[: request.top_k]
-        ranked = [
-            RankedItem(
-                id=items[i].id,
-                score=float(scored.score_B[i]),
-                predictions={
-                    task: float(scored.prediction_BT[i, t]) for task, t in chosen
-                },
-                details={
-                    task: {name: float(detail_B[i]) for name, detail_B in of.items()}
-                    for task, of in told.items()
-                }
-                if request.details
-                else UNSET,
-            )
-            for i in order
-        ]
-        unknown = UnknownIds(
-            user=not scored.known_user_B.all(),
-            items=[items[i].id for i in np.flatnonzero(~scored.known_item_B)],
-        )
-        return RankResponse(
-            request_id=request.request_id,
-            model=self.card.name,
-            version=self.card.version,
-            items=ranked,
-            unknown=unknown,
-            timestamp=raw.timestamp,
-            timestamp_from=_source(raw.timed_by_request),
-            scoring=self._scoring,
-        )
+        (outcome,) = self.respond([request], now_us=now_us)
+        if isinstance(outcome, Exception):
+            raise outcome
+        assert isinstance(outcome, RankResponse)
+        return outcome
 
     def answer(self, request: ScoreRequest, *, now_us: int) -> ScoreResponse:
         """Score the rows of a request, in its order.
@@ -197,58 +156,107 @@ class Ranker:
         Raises:
             RequestError: The request does not fit the bundle's signature.
         """
-        chosen = self._chosen(request.tasks)
-        raw = self._reader.rows(request, now_us)
-        scored = self.score(raw.table, details=request.details)
-        return ScoreResponse(
-            request_id=request.request_id,
-            model=self.card.name,
-            version=self.card.version,
-            predictions={
-                task: scored.prediction_BT[:, t].tolist() for task, t in chosen
-            },
-            score=scored.score_B.tolist(),
-            unknown=UnknownRows(
-                users=np.flatnonzero(~scored.known_user_B).tolist(),
-                items=np.flatnonzero(~scored.known_item_B).tolist(),
-            ),
-            timestamp=raw.timestamp,
-            timestamp_from=_source(raw.timed_by_request),
-            scoring=self._scoring,
-            details={
-                task: {
-                    n: detail_B.tolist() for n, detail_B in scored.details[task].items()
-                }
-                for task, _ in chosen
-                if task in scored.details
-            }
-            if request.details
-            else UNSET,
-        )
+        (outcome,) = self.respond([request], now_us=now_us)
+        if isinstance(outcome, Exception):
+            raise outcome
+        assert isinstance(outcome, ScoreResponse)
+        return outcome
 
+    @torch.inference_mode()
     def respond(
-        self, requests: Sequence[RankRequest | ScoreRequest], *, now_us: int
-    ) -> list[RankResponse | ScoreResponse | RequestError | DataError]:
-        """Answer several requests; one that is refused harms no other.
+        self,
+        requests: Sequence[RankRequest | ScoreRequest],
+        *,
+        now_us: int,
+        observation: Observation | None = None,
+    ) -> list[Outcome]:
+        """Answer several requests together; one that is refused harms no other.
+
+        Each request is read and encoded by itself. Those whose candidates share the
+        user's features go through the network together, and so do the others.
 
         Args:
             requests: In any mix.
             now_us: Microseconds since 1970, taken where a request names no time.
+            observation: Gains the time of each stage, and predictions.
 
         Returns:
             For each request its response, or why it was refused.
         """
-        responses: list[RankResponse | ScoreResponse | RequestError | DataError] = []
-        for request in requests:
+        watched = Observation() if observation is None else observation
+        outcomes: list[Outcome | None] = [None] * len(requests)
+        together: list[_Asked] = []
+        apart: list[_Asked] = []
+        for place, request in enumerate(requests):
             try:
-                responses.append(
-                    self.rank(request, now_us=now_us)
-                    if isinstance(request, RankRequest)
-                    else self.answer(request, now_us=now_us)
-                )
+                asked = self._ask(place, request, now_us, watched)
             except (RequestError, DataError) as fault:
-                responses.append(fault)
-        return responses
+                outcomes[place] = fault
+                continue
+            (apart if asked.encoded is None else together).append(asked)
+        for group, score in (
+            (together, self._score_together),
+            (apart, self._score_apart),
+        ):
+            if not group:
+                continue
+            scored, end = score(group, watched), 0
+            for asked in group:
+                start, end = end, end + asked.num_rows
+                part = scored.rows(start, end)
+                watched.prediction_BT[asked.place] = part.prediction_BT
+                outcomes[asked.place] = self._tell(asked, part, watched, len(requests))
+        assert None not in outcomes
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _ask(
+        self,
+        place: int,
+        request: RankRequest | ScoreRequest,
+        now_us: int,
+        watched: Observation,
+    ) -> _Asked:
+        """Read and encode one request."""
+        read: RankParts | RawRequest
+        with watched.stage("read"):
+            chosen = self._chosen(request.tasks)
+            if isinstance(request, ScoreRequest):
+                read = self._reader.rows(request, now_us)
+            else:
+                read = self._reader.ranking(request, now_us)
+        with watched.stage("encode"):
+            encoder = self._encoder
+            if isinstance(read, RankParts) and encoder and encoder.splits(read):
+                encoded = encoder.encode(read)
+                return _Asked(place, request, chosen, read, encoded=encoded)
+            rows = self._scorer.encode(read.table)
+            return _Asked(place, request, chosen, read, rows=rows)
+
+    def _score_together(self, group: list[_Asked], watched: Observation) -> Scored:
+        """Score requests whose candidates share the user's features."""
+        encoder = self._encoder
+        assert encoder is not None
+        with watched.stage("encode"):
+            found = encoder.together([a.encoded for a in group if a.encoded])
+        batch = found.batch
+        with watched.stage("forward"):
+            predicted = self._scorer.of_requests(batch, details=_any_details(group))
+        with watched.stage("fuse"):
+            return self._scorer.fuse(
+                predicted, found.known_user_R[batch.request_N], found.known_item_N
+            )
+
+    def _score_apart(self, group: list[_Asked], watched: Observation) -> Scored:
+        """Score requests of whole rows."""
+        with watched.stage("encode"):
+            rows = [asked.rows for asked in group if asked.rows is not None]
+            encoded = pa.concat_tables(table for _, table in rows)
+            known = [self._scorer.known(assembled) for assembled, _ in rows]
+            known_user_B, known_item_B = map(np.concatenate, zip(*known, strict=True))
+        with watched.stage("forward"):
+            predicted = self._scorer.of_rows(encoded, details=_any_details(group))
+        with watched.stage("fuse"):
+            return self._scorer.fuse(predicted, known_user_B, known_item_B)
 
     def example(self) -> RankRequest:
         """Give a small request that is answered: for warm-up and documentation."""
@@ -279,18 +287,42 @@ class Ranker:
             rows.append(row)
         return ScoreRequest(rows=rows)
 
-    def _known(
-        self,
-        table: EntityTable | None,
-        key: str | None,
-        rows: pa.Table,
-        stored_B: Bool[np.ndarray, " batch"],
-    ) -> Bool[np.ndarray, " batch"]:
-        """Where there is no table to know a key, the vocabulary of its feature does."""
-        if table is not None or key is None:
-            return stored_B
-        known_B = self._bundle.featurizer.known(key, rows.column(key))
-        return stored_B if known_B is None else known_B
+    @cached_property
+    def _encoder(self) -> RequestEncoder | None:
+        """What encodes requests; none where nobody encoded so many users and items."""
+        bundle = self._bundle
+        encoded = bundle.encoded
+        if encoded is None:
+            tables = (bundle.store.users, bundle.store.items)
+            if sum(t.rows.num_rows for t in tables if t is not None) > _MOST_ROWS:
+                _logger.warning(
+                    "bundle %s has no encoded users and items, and too many to encode "
+                    "them now: requests take longer; write the bundle again",
+                    bundle.folder,
+                )
+                return None
+            encoded = encode_store(bundle.featurizer, bundle.store)
+        return RequestEncoder(bundle.featurizer, bundle.store, encoded)
+
+    def _tell(
+        self, asked: _Asked, scored: Scored, watched: Observation, answered: int
+    ) -> RankResponse | ScoreResponse:
+        request, read = asked.request, asked.read
+        with watched.stage("fuse"):
+            if isinstance(request, ScoreRequest):
+                assert isinstance(read, RawRequest)
+                return score_response(self.card, request, read, scored, asked.chosen)
+            assert isinstance(read, RankParts)
+            order = best_first(scored, request.top_k)
+        explanation = None
+        if request.explain:
+            best = read.table.take(pa.array(order))
+            network = told(scored.network_BT[order], asked.chosen)
+            explanation = explained(self._bundle, best, network, watched, answered)
+        with watched.stage("fuse"):
+            return rank_response(
+                self.card, request, read, scored, asked.chosen, order, explanation
+            )
 
     def _chosen(self, tasks: list[str] | None) -> list[tuple[str, int]]:
         if tasks is None:
@@ -301,52 +333,5 @@ class Ranker:
         return [(task, self.tasks.index(task)) for task in tasks]
 
 
-def _source(timed_by_request: bool | None) -> Literal["request", "server"] | None:
-    if timed_by_request is None:
-        return None
-    return "request" if timed_by_request else "server"
-
-
-def _card(bundle: Bundle, scoring: Scoring) -> ModelCard:
-    recipe, info = bundle.recipe, bundle.info
-    return ModelCard(
-        name=recipe.name,
-        version=bundle.version,
-        created=info.created,
-        description=recipe.description,
-        tasks=[
-            TaskCard(task.name, task.kind, list(details))
-            for task, details in zip(
-                recipe.tasks, bundle.network.detail_names, strict=True
-            )
-        ],
-        scoring=scoring,
-        signature=_signature(bundle),
-        metrics=info.metrics,
-    )
-
-
-def _signature(bundle: Bundle) -> list[InputColumn]:
-    """Say why each raw column is read; leave out what a caller cannot know yet."""
-    data = bundle.recipe.data
-    histories = tuple(
-        f"{feature.name}."
-        for feature in bundle.recipe.features
-        if isinstance(feature, HistoryFeature)
-    )
-    columns = []
-    for column in bundle.signature:
-        if column.history_only:
-            continue
-        role: Literal["key", "timestamp", "feature", "history"] = "feature"
-        unit = None
-        if column.name in (data.keys.user, data.keys.item):
-            role = "key"
-        elif data.timestamp is not None and column.name == data.timestamp.column:
-            role, unit = "timestamp", data.timestamp.unit
-        elif column.name.startswith(histories):
-            role = "history"
-            if data.timestamp is not None and column.name.endswith(".time"):
-                unit = data.timestamp.unit
-        columns.append(InputColumn(column.name, column.type, column.origin, role, unit))
-    return columns
+def _any_details(group: list[_Asked]) -> bool:
+    return any(asked.request.details for asked in group)

@@ -3,6 +3,7 @@ import pyarrow as pa
 import pytest
 
 from recsys_mtl.export.bundle import load_bundle
+from recsys_mtl.rank.answer import best_first
 from recsys_mtl.rank.ranker import Ranker, Scored
 from recsys_mtl.rank.raw import raw_time
 from recsys_mtl.rank.request import ItemInput, RankRequest, ScoreRequest, UserInput
@@ -126,14 +127,14 @@ def test_a_time_is_written_as_it_is_read(unit, raw):
     assert to_micros(pa.array([raw]), spec).to_pylist() == [NOW]
 
 
-def test_equal_scores_stay_in_the_order_given(ranker, monkeypatch):
+def test_equal_scores_stay_in_the_order_given():
     score_B = np.random.default_rng(0).integers(0, 3, 200).astype(np.float64)
     known_B = np.ones(200, bool)
-    scored = Scored(np.zeros((200, 2), np.float32), score_B, known_B, known_B)
-    monkeypatch.setattr(Ranker, "score", lambda self, raw, **_: scored)
-    request = RankRequest(item_ids=list(range(200)))
-    ids = [item.id for item in ranker.rank(request, now_us=NOW).items]
-    assert ids == sorted(range(200), key=lambda i: -score_B[i])
+    none_BT = np.zeros((200, 2), np.float32)
+    scored = Scored(none_BT, score_B, known_B, known_B, {}, none_BT)
+    expected = sorted(range(200), key=lambda i: -score_B[i])
+    assert best_first(scored, None).tolist() == expected
+    assert best_first(scored, 7).tolist() == expected[:7]
 
 
 @pytest.fixture(scope="module")

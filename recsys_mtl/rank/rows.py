@@ -1,0 +1,226 @@
+"""Rows of users or items as arrays: gathered by number, and overlaid where given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from recsys_mtl.config.feature import AggregateFeature, HistoryFeature, TimePartFeature
+from recsys_mtl.data.batch import EncodedRows, pooled_keys, sequence_keys
+from recsys_mtl.data.request_batch import SchemaSplit
+from recsys_mtl.features.column import flat
+from recsys_mtl.features.encoders.time_part import time_part_ids
+from recsys_mtl.features.events import counted
+from recsys_mtl.features.featurizer import Featurizer
+from recsys_mtl.features.history import EventLog, Windows, as_of, gap_ids
+from recsys_mtl.features.schema import GAP
+from recsys_mtl.features.snapshot import EncodedEntities
+
+__all__ = ["Overlay", "SideRows"]
+
+_Ints = npt.NDArray[np.integer]
+_Rows = npt.NDArray[np.int64]
+
+
+@final
+@dataclass(frozen=True)
+class Overlay:
+    """Encoded columns that stand in for the gathered ones of some rows.
+
+    Attributes:
+        rows: Which rows.
+        table: A row for each of them, with some of the columns.
+    """
+
+    rows: _Rows
+    table: pa.Table
+
+
+@final
+class SideRows:
+    """Gathers what candidates share, or what each has.
+
+    Args:
+        featurizer: Of the bundle.
+        entities: Encoded users for what is shared, items for the rest.
+        split: Which columns are on which side.
+        shared: Which side this is.
+    """
+
+    def __init__(
+        self,
+        featurizer: Featurizer,
+        entities: EncodedEntities,
+        split: SchemaSplit,
+        *,
+        shared: bool,
+    ) -> None:
+        columns = frozenset(split.shared if shared else split.own)
+        self._entities = entities
+        self._encoders = featurizer.encoders
+        self._pooled = tuple(k for k in pooled_keys(split.schema) if k in columns)
+        self._sequence = tuple(k for k in sequence_keys(split.schema) if k in columns)
+        dense = split.shared_dense if shared else split.own_dense
+        self._place = {name: place for place, name in enumerate(dense)}
+        self._stored_places = [self._place[name] for name in entities.dense_columns]
+        features = featurizer.contract.features
+        self._histories = [
+            f for f in features if isinstance(f, HistoryFeature) and shared
+        ]
+        self._aggregates = [
+            f
+            for f in features
+            if isinstance(f, AggregateFeature) and f"{f.name}.count" in columns
+        ]
+        self._time_parts = [
+            f for f in features if isinstance(f, TimePartFeature) and f.name in columns
+        ]
+
+    def gather(
+        self, entity_B: _Rows, time_B: _Rows, overlays: Sequence[Overlay]
+    ) -> EncodedRows:
+        """Encode rows.
+
+        Args:
+            entity_B: Number of each row's user or item; -1 for whoever is unknown.
+            time_B: Microseconds since 1970, or ``NEVER``.
+            overlays: What was given.
+
+        Shape:
+            - entity_B, time_B: ``(rows,)``
+            - return: as many rows
+        """
+        entities = self._entities
+        # Place -1 is the last row, which is that of the unknown.
+        ids_BF = entities.ids_EF[entity_B]
+        ids: dict[str, _Ints] = {
+            name: ids_BF[:, place] for place, name in enumerate(entities.id_columns)
+        }
+        for part in self._time_parts:
+            ids[part.name] = time_part_ids(time_B, part.part, part.utc_offset_hours)
+        dense_BM = np.empty((len(entity_B), len(self._place)), np.float32)
+        dense_BM[:, self._stored_places] = entities.dense_EM[entity_B]
+        windows = _Cuts(entity_B, time_B)
+        self._aggregate(windows, dense_BM)
+        rows = EncodedRows(
+            pooled=self._pooled,
+            sequence=self._sequence,
+            ids=ids,
+            lists={},
+            starts={},
+            lengths={},
+            dense_NM=dense_BM,
+            label_NT=None,
+        )
+        row_B = np.where(entity_B < 0, len(entities.ids_EF) - 1, entity_B)
+        for name, ragged in entities.lists.items():
+            start_B = ragged.offsets[row_B]
+            rows.lists[name] = ragged.values
+            rows.starts[name] = start_B
+            rows.lengths[name] = ragged.offsets[row_B + 1] - start_B
+        for history in self._histories:
+            self._history(history, windows, rows)
+        for overlay in overlays:
+            self._overlay(overlay, rows)
+        return rows
+
+    def _aggregate(self, cuts: "_Cuts", dense_BM: npt.NDArray[np.float32]) -> None:
+        for aggregate in self._aggregates:
+            events = self._entities.events.get(aggregate.name)
+            count_B = hit_B = np.zeros(len(dense_BM))
+            if events is not None and events.hits_before is not None:
+                windows = cuts.of(events.log, aggregate.length)
+                count_B, hit_B = counted(windows, events.hits_before)
+            about = self._encoders.aggregates[aggregate.name]
+            dense_BM[:, self._place[f"{aggregate.name}.count"]] = about.evidence(
+                count_B
+            )
+            dense_BM[:, self._place[f"{aggregate.name}.rate"]] = about.log_odds(
+                count_B, hit_B
+            )
+
+    def _history(
+        self, history: HistoryFeature, cuts: "_Cuts", rows: EncodedRows
+    ) -> None:
+        stored = self._entities.events.get(history.name)
+        columns = [f"{history.name}.{field}" for field in history.fields]
+        if stored is None:
+            nothing = np.zeros(rows.num_rows, np.int64)
+            found = {column: np.empty(0, np.int32) for column in columns}
+            gap, start_B, length_B = np.empty(0, np.int32), nothing, nothing
+        else:
+            windows = cuts.of(stored.log, history.length)
+            events = windows.events
+            found = {column: stored.ids[column][events] for column in columns}
+            length_B = windows.lengths_B
+            start_B = np.cumsum(length_B) - length_B
+            age = np.repeat(cuts.time_B, length_B) - stored.log.time_us[events]
+            gap = gap_ids(age)
+        if history.gaps:
+            found[f"{history.name}.{GAP}"] = gap
+        for column, ids in found.items():
+            rows.lists[column] = ids
+            rows.starts[column], rows.lengths[column] = start_B, length_B
+
+    def _overlay(self, overlay: Overlay, rows: EncodedRows) -> None:
+        laid: dict[int, tuple[_Ints, _Ints]] = {}
+        for name, column in zip(
+            overlay.table.column_names, overlay.table.columns, strict=True
+        ):
+            cells = flat(column)
+            if name in self._place:
+                rows.dense_NM[overlay.rows, self._place[name]] = cells.to_numpy()
+            elif pa.types.is_list(cells.type):
+                self._overlay_lists(name, overlay.rows, cells, rows, laid)
+            else:
+                rows.ids[name][overlay.rows] = cells.to_numpy()
+
+    def _overlay_lists(
+        self,
+        name: str,
+        places: _Rows,
+        cells: pa.ListArray,
+        rows: EncodedRows,
+        laid: dict[int, tuple[_Ints, _Ints]],
+    ) -> None:
+        """Append lists to the values, and point their rows there.
+
+        Columns of one history share their starts and lengths, and still do afterwards.
+        """
+        starts = rows.starts[name]
+        values = rows.lists[name]
+        if name in self._entities.lists and values is self._entities.lists[name].values:
+            # A mapped file: only what is read of it may be copied.
+            lengths = rows.lengths[name]
+            events = Windows(starts, starts + lengths).events
+            values, starts = values[events], np.cumsum(lengths) - lengths
+        given = cells.flatten().to_numpy()
+        if id(rows.starts[name]) not in laid:
+            new_starts, new_lengths = starts.copy(), rows.lengths[name].copy()
+            offsets = cells.offsets.to_numpy()
+            new_starts[places] = len(values) + offsets[:-1] - offsets[0]
+            new_lengths[places] = np.diff(offsets)
+            laid[id(rows.starts[name])] = new_starts, new_lengths
+        known = laid[id(rows.starts[name])]
+        rows.lists[name] = np.concatenate([values, given])
+        rows.starts[name], rows.lengths[name] = known
+
+
+class _Cuts:
+    """Windows of all rows into logs, each log searched once."""
+
+    def __init__(self, entity_B: _Rows, time_B: _Rows) -> None:
+        self.time_B = time_B
+        self._entity_B = entity_B
+        self._found: dict[tuple[int, int], Windows] = {}
+
+    def of(self, log: EventLog, length: int) -> Windows:
+        """The newest ``length`` events of ``log`` that each row may know."""
+        known = self._found.get((id(log), length))
+        if known is None:
+            known = as_of(log, self._entity_B, self.time_B, length)
+            self._found[id(log), length] = known
+        return known
