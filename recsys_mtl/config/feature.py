@@ -177,6 +177,11 @@ class HistoryFeature(Spec):
     )
     where: Condition | None = Field(None, description="which rows are events; all")
     length: PositiveInt = Field(50, description="newest events used")
+    match: tuple[Name, ...] = Field(
+        (),
+        description="fields, categorical, in which an event must have the value of the "
+        "row that is scored; of the newest `length` events the others are left out",
+    )
     keep: PositiveInt = Field(
         1_000, description="newest events kept for each user for requests by id only"
     )

@@ -89,6 +89,7 @@ def feature_faults(
                 for k, field in enumerate(feature.fields)
                 if field in feature.fields[:k]
             ]
+            faults += _match_faults(where, feature, features)
             if feature.keep < feature.length:
                 faults.append(
                     f"{where}.keep: must be at least length, got keep {feature.keep} "
@@ -100,6 +101,25 @@ def feature_faults(
                 f"{feature.name!r}; name it in the fields of a history, or take it out"
             )
     return faults
+
+
+def _match_faults(
+    where: str, history: HistoryFeature, features: Sequence[FeatureSpec]
+) -> Iterable[str]:
+    own = [
+        feature.name
+        for feature in features
+        if isinstance(feature, CategoricalFeature)
+        and not feature.history_only
+        and feature.name in history.fields
+    ]
+    for k, name in enumerate(history.match):
+        if name not in own:
+            yield (
+                f"{where}.match[{k}]: history {history.name!r} matches {name!r}, which "
+                f"must be one of its fields, categorical, and not history_only"
+                f"{near(name, own)}"
+            )
 
 
 def task_faults(

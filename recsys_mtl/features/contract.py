@@ -111,6 +111,16 @@ class RawContract(Artifact):
             columns.append(column_of(field))
         return tuple(dict.fromkeys(columns))
 
+    def match_types(self, history: HistoryFeature) -> dict[str, RawType]:
+        """Raw columns in which a history's events are as the scored row, with types."""
+        by_name = {feature.name: feature for feature in self.features}
+        types = {}
+        for name in history.match:
+            field = by_name[name]
+            assert isinstance(field, CategoricalFeature)
+            types[column_of(field)] = self.type_of(column_of(field))
+        return types
+
     def reads(self, feature: FeatureSpec) -> tuple[str, ...]:
         """Raw columns of a row that a feature reads."""
         match feature:

@@ -42,6 +42,7 @@ from recsys_mtl.features.encoders.time_part import TIME_PARTS, time_part_ids
 from recsys_mtl.features.encoders.vocabulary import Vocabulary
 from recsys_mtl.features.hashing import seed_of
 from recsys_mtl.features.history import gap_ids
+from recsys_mtl.features.match import matching
 from recsys_mtl.features.schema import (
     GAP,
     MISSING,
@@ -304,12 +305,13 @@ class Featurizer:
                 f"history {history.name!r} must have {rows.num_rows} rows, as many as "
                 f"the raw table, got {got}; assemble the rows first"
             )
+        if history.match:
+            events = matching(events, rows, self.contract.match_types(history))
         times = flat(events.column(TIME))
         count_B = filled(times.value_lengths(), 0)
         nowhere = time_B == NEVER
         if USER_KEY in rows.column_names:
-            user = flat(rows.column(USER_KEY))
-            nowhere |= absent(user)
+            nowhere |= absent(flat(rows.column(USER_KEY)))
         counts.add(history.name, missing=int(nowhere.sum()))
         encoded = {}
         for column, ids in self.event_ids(history, events).items():

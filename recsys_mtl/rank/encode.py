@@ -104,8 +104,10 @@ class RequestEncoder:
         items = frozenset(() if store.items is None else store.items.columns)
         spec = contract.timestamp
         always = set() if spec is None else {spec.column}
-        # Which of two tables fills a cell is for the plain path to know.
+        # Which of two tables fills a cell is for the plain path to know, and which
+        # events are like a candidate.
         self._ambiguous = bool((users & items) - contract.stored_lists)
+        self._ambiguous |= any(history.match for history in contract.histories)
         self._shared_always = _readers(self._shared_reads, always)
         self._own_always = _readers(self._own_reads, {*always, self._user_key, *users})
         self._shared_by_key = _readers(self._shared_reads, {self._user_key})

@@ -57,6 +57,13 @@ FEATURES = [
         "keep": 5,
     },
     {
+        "kind": "history",
+        "name": "alike",
+        "fields": ["clicked", "brand"],
+        "length": 20,
+        "match": ["brand"],
+    },
+    {
         "kind": "aggregate",
         "name": "user_ctr",
         "by": "user",

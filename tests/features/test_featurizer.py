@@ -150,7 +150,8 @@ def test_unseen_and_missing_have_ids_of_their_own_and_are_counted(log):
         }
     )
     counts = FeatureCounts()
-    table = log.featurizer.encode(raw, {"clicks": none, "seen": none}, counts)
+    histories = dict.fromkeys(("clicks", "seen", "alike"), none)
+    table = log.featurizer.encode(raw, histories, counts)
     assert [n > 1 for n in table["user"].to_pylist()] == [True, False, False]
     assert table["user"].to_pylist()[1:] == [1, 0]
     assert table["brand"].to_pylist() == [0, 1, 0]
