@@ -14,8 +14,10 @@ from recsys_mtl.rank.ranker import Ranker
 from recsys_mtl.rank.request import (
     RankRequest,
     RankResponse,
+    RankTable,
     ScoreRequest,
     ScoreResponse,
+    ScoreTable,
 )
 from serving.batcher import Answer, Ask, Batcher, too_late
 from serving.model_set import ModelSet, ServedModel
@@ -144,6 +146,9 @@ class Service:
             count = 0 if candidates is None else len(candidates)
             self._limit(field, count)
             rows = max(rows, count)
+        if isinstance(request, RankTable):
+            rows = request.table.num_rows
+            self._limit(request.place, rows)
         request_id = name_request(request.request_id)
         user = request.user.id
         answer = await self._answer(
@@ -169,6 +174,9 @@ class Service:
         for name, cells in (request.columns or {}).items():
             self._limit(f"columns.{name}", len(cells))
             rows = max(rows, len(cells))
+        if isinstance(request, ScoreTable):
+            rows = request.table.num_rows
+            self._limit(request.place, rows)
         request_id = name_request(request.request_id)
         answer = await self._answer(
             msgspec.structs.replace(request, request_id=request_id),
