@@ -176,6 +176,10 @@ class EncodedRows:
         """Rows held."""
         return len(self.dense_NM)
 
+    def values(self, key: str) -> _Ints:
+        """Give all values of a list field, row after row."""
+        return self.lists[key][_places(self.starts[key], self.lengths[key])]
+
     def take(self, rows_N: _Ints) -> "EncodedRows":
         """Give row ``rows_N[n]`` in place ``n``; a row may come several times."""
         taken = replace(

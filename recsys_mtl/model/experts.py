@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from recsys_mtl.model.dropout import dropout
+from recsys_mtl.model.split_rows import SplitRows
 from recsys_mtl.model.task_mlp import TaskBatchNorm
 
 __all__ = ["ExpertBank"]
@@ -35,7 +36,8 @@ class ExpertBank(nn.Module):
             inputs then divides that of experts.
 
     Shape:
-        - x_BSD: ``(batch, sharing, dim)``
+        - x_BSD: ``(batch, sharing, dim)``, or rows split by requests, which the first
+          layer multiplies in two parts
         - return: ``(batch, sharing, experts, hidden[-1])``; ``(batch, 1, experts,
           hidden[-1])`` where inputs divide the experts
 
@@ -74,22 +76,26 @@ class ExpertBank(nn.Module):
                 self.biases.append(nn.Parameter(torch.zeros(num_experts, fan_out)))
 
     def forward(
-        self, x_BSD: Float[Tensor, "batch sharing dim"]
+        self, x_BSD: Float[Tensor, "batch sharing dim"] | SplitRows
     ) -> Float[Tensor, "batch _ experts hidden"]:
-        x_SND = x_BSD.transpose(0, 1) if self.divided else x_BSD.flatten(0, 1)[None]
-        h_NEH = self._layer(0, x_SND)
+        if isinstance(x_BSD, SplitRows):
+            num_rows, sharing = len(x_BSD.request_N), 1
+            h_NX = x_BSD.linear(self.weights[0], self._bias(0))
+            h_NEH = self._activated(0, h_NX, num_inputs=1)
+        else:
+            num_rows, sharing, _ = x_BSD.shape
+            x_SND = x_BSD.transpose(0, 1) if self.divided else x_BSD.flatten(0, 1)[None]
+            h_NEH = self._layer(0, x_SND)
         for number in range(1, len(self.weights)):
             # In bf16 oneDNN copies what is not contiguous one number at a time: a copy
             # of our own makes a training step a fifth faster; in fp32 no difference.
             h_NEH = self._layer(number, h_NEH.transpose(0, 1).contiguous())
-        num_rows, sharing, _ = x_BSD.shape
         return h_NEH.view(num_rows, 1 if self.divided else sharing, *h_NEH.shape[1:])
 
     def _layer(self, number: int, x_SND: Tensor) -> Tensor:
         """Run a layer; ``S`` counts inputs that divide the experts."""
-        num_inputs, num_rows, dim = x_SND.shape
+        num_inputs, _, dim = x_SND.shape
         weight_EHD, bias_EH = self.weights[number], self._bias(number)
-        num_experts, width, _ = weight_EHD.shape
         if num_inputs == 1:
             # A product of two matrices is faster than a batch of one such product.
             bias_X = None if bias_EH is None else bias_EH.flatten()
@@ -100,8 +106,14 @@ class ExpertBank(nn.Module):
                 h = torch.bmm(x_SND, weight_SDX)
             else:
                 h = torch.baddbmm(bias_EH.view(num_inputs, 1, -1), x_SND, weight_SDX)
+        return self._activated(number, h, num_inputs)
+
+    def _activated(self, number: int, h: Tensor, num_inputs: int) -> Tensor:
+        """Finish a layer whose product is there, input by input."""
+        num_experts, width, _ = self.weights[number].shape
         # In place before views are taken: of a view, backward would copy.
         h = h if self.norms else self._phi(h)
+        num_rows = h.shape[-2]
         # Copies only where several inputs have several experts each.
         h_SNX = h.view(num_inputs, num_rows, num_experts * width // num_inputs)
         h_NEH = h_SNX.transpose(0, 1).reshape(num_rows, num_experts, width)

@@ -10,8 +10,9 @@ from recsys_mtl.data.batch import Batch
 from recsys_mtl.model.bottoms import AbstractBottom
 from recsys_mtl.model.chains import AbstractChain, Logits
 from recsys_mtl.model.embeddings import BatchEmbedding, EventSequence
-from recsys_mtl.model.gating import AbstractGating, GateLevel
+from recsys_mtl.model.gating import AbstractGating, Direct, GateLevel
 from recsys_mtl.model.heads import AbstractHead
+from recsys_mtl.model.split_rows import Rows, SplitRows, whole
 from recsys_mtl.model.towers import AbstractTower
 
 __all__ = ["Network", "Output", "Trunk"]
@@ -70,9 +71,18 @@ class Trunk(nn.Module):
         contexts: tuple[Float[Tensor, "batch _ _"], ...] = (),
     ) -> tuple[Logits, tuple[GateLevel, ...]]:
         """Give the logits, and show how experts were mixed for them."""
-        x_BSD = self.bottom(fields_BFD, dense_BM, sequences)
+        return self.after_bottom(self.bottom(fields_BFD, dense_BM, sequences), contexts)
+
+    def after_bottom(
+        self, x_BSD: Rows, contexts: tuple[Float[Tensor, "batch _ _"], ...] = ()
+    ) -> tuple[Logits, tuple[GateLevel, ...]]:
+        """Go on from what a bottom gives."""
+        if self.chain.transfers and isinstance(self.gating, Direct):
+            x_BSD = whole(x_BSD)  # else a chain would get to see split rows
         h_BTH, levels = self.gating.trace(x_BSD)
-        logits = self.tower(self.chain.transfer(h_BTH), contexts)
+        if not isinstance(h_BTH, SplitRows):
+            h_BTH = self.chain.transfer(h_BTH)
+        logits = self.tower(h_BTH, contexts)
         composed = self.chain.compose(tuple(logits_BC.float() for logits_BC in logits))
         return composed, levels
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from recsys_mtl.model.dropout import dropout
+from recsys_mtl.model.split_rows import SplitRows
 
 __all__ = ["TaskBatchNorm", "TaskLinear", "TaskLogits", "TaskMLP"]
 
@@ -27,7 +28,7 @@ class TaskLinear(nn.Module):
         init: Start of each matrix; biases start at 0.
 
     Shape:
-        - h_TBG: ``(tasks, batch, dim)``
+        - h_TBG: ``(tasks, batch, dim)``, or split rows that all tasks share
         - return: ``(tasks, batch, hidden)``
 
     Example:
@@ -51,8 +52,11 @@ class TaskLinear(nn.Module):
                 init(weight_HG)
 
     def forward(
-        self, h_TBG: Float[Tensor, "tasks batch dim"]
+        self, h_TBG: Float[Tensor, "tasks batch dim"] | SplitRows
     ) -> Float[Tensor, "tasks batch hidden"]:
+        if isinstance(h_TBG, SplitRows):
+            h_BX = h_TBG.linear(self.weight_THG, self.bias_TH)
+            return h_BX.view(-1, *self.bias_TH.shape).transpose(0, 1)
         if len(self.weight_THG) == 1:
             # A product of two matrices is faster than a batch of one such product. And
             # indexing by 0 would copy in the backward pass; this does not.
@@ -146,7 +150,7 @@ class TaskMLP(nn.Module):
         init: Start of each matrix; biases start at 0.
 
     Shape:
-        - h_TBG: ``(tasks, batch, dim)``
+        - h_TBG: ``(tasks, batch, dim)``, or split rows that all tasks share
         - return: ``(tasks, batch, hidden[-1])``
 
     Example:
@@ -177,13 +181,13 @@ class TaskMLP(nn.Module):
         )
 
     def forward(
-        self, h_TBG: Float[Tensor, "tasks batch dim"]
+        self, h_TBG: Float[Tensor, "tasks batch dim"] | SplitRows
     ) -> Float[Tensor, "tasks batch hidden"]:
         for layer, norm in zip(self.layers, self.norms, strict=True):
             # Not in place: of a view that would cost a copy in the backward pass.
-            h_TBG = norm(layer(h_TBG)).relu()
-            h_TBG = dropout(h_TBG, self.dropout, self.training)
-        return h_TBG
+            h_TBH: Tensor = norm(layer(h_TBG)).relu()
+            h_TBG = h_TBH = dropout(h_TBH, self.dropout, self.training)
+        return h_TBH
 
 
 @final

@@ -1,5 +1,6 @@
 """All fields and numbers side by side."""
 
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from recsys_mtl.model.bottoms._base import AbstractBottom
 from recsys_mtl.model.dropout import dropout
-from recsys_mtl.model.embeddings import EventSequence
+from recsys_mtl.model.embeddings import EventSequence, RequestEmbedded
+from recsys_mtl.model.split_rows import SplitColumns, SplitRows
 
 __all__ = ["FlatBottom"]
 
@@ -49,3 +51,39 @@ class FlatBottom(AbstractBottom):
     ) -> Float[Tensor, "batch sharing out"]:
         x_BD = torch.cat([fields_BFD.flatten(1), dense_BM], dim=1)
         return dropout(x_BD, self.dropout, self.training)[:, None]
+
+    def split(self, embedded: RequestEmbedded, columns: SplitColumns) -> SplitRows:
+        """Concatenate shared and own parts apart, in evaluation mode.
+
+        Args:
+            embedded: Requests.
+            columns: As ``split_columns`` gives them.
+        """
+        shared_RU, own_NI = (
+            torch.cat([fields.flatten(1), dense], dim=1)
+            for fields, dense in (
+                (embedded.shared_RFD, embedded.shared_RM),
+                (embedded.own_NFD, embedded.own_NM),
+            )
+        )
+        return SplitRows(columns, shared_RU, own_NI, embedded.request_N)
+
+    def split_columns(
+        self,
+        fields: tuple[Sequence[int], Sequence[int]],
+        dense: tuple[Sequence[int], Sequence[int]],
+    ) -> SplitColumns:
+        """Say where the columns of both parts of ``split`` lie in ``forward``'s output.
+
+        Args:
+            fields: Places of the shared fields among all, and of the own ones.
+            dense: The same of numbers.
+        """
+        first_number = self.out_dim - len(dense[0]) - len(dense[1])
+        dim = first_number // max(len(fields[0]) + len(fields[1]), 1)
+        places = [
+            [f * dim + d for f in of_side for d in range(dim)]
+            + [first_number + m for m in numbers]
+            for of_side, numbers in zip(fields, dense, strict=True)
+        ]
+        return SplitColumns(*places)

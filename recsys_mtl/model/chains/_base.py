@@ -19,6 +19,11 @@ class AbstractChain(nn.Module, abc.ABC):
     Tasks outside the chain pass through untouched.
     """
 
+    @property
+    def transfers(self) -> bool:
+        """Whether ``transfer`` changes anything."""
+        return False
+
     @abc.abstractmethod
     def transfer(
         self, h_BTH: Float[Tensor, "batch tasks hidden"]

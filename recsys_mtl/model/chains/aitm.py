@@ -74,6 +74,10 @@ class AITM(AbstractChain):
         self.attention = nn.Linear(dim, 3 * dim, bias=False)
         nn.init.normal_(self.attention.weight, std=0.01)
 
+    @property
+    def transfers(self) -> bool:
+        return True
+
     def transfer(
         self, h_BTH: Float[Tensor, "batch tasks hidden"]
     ) -> Float[Tensor, "batch tasks hidden"]:

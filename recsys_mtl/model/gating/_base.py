@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recsys_mtl.model.split_rows import Rows, SplitRows
+
 __all__ = ["AbstractGating", "GateLevel", "GatingTrace", "mix", "task_gates"]
 
 
@@ -37,7 +39,7 @@ class GatingTrace(NamedTuple):
         levels: From the input to the output; none without experts.
     """
 
-    hidden_BTH: Float[Tensor, "batch tasks hidden"]
+    hidden_BTH: Float[Tensor, "batch tasks hidden"] | SplitRows
     levels: tuple[GateLevel, ...]
 
 
@@ -45,7 +47,9 @@ class AbstractGating(nn.Module, abc.ABC):
     """Turns bottom representations into one hidden vector per task.
 
     A gating owns its experts and its gates. Its input has a *sharing* axis ``S``:
-    1 where the tasks share one bottom, ``T`` where every task has its own.
+    1 where the tasks share one bottom, ``T`` where every task has its own. In scoring
+    it may be ``SplitRows``: then there is one bottom, and the output may be them too,
+    the same for all tasks.
 
     Attributes:
         out_dim: Width of the output.
@@ -54,12 +58,10 @@ class AbstractGating(nn.Module, abc.ABC):
     out_dim: int
 
     @abc.abstractmethod
-    def trace(self, x_BSD: Float[Tensor, "batch sharing dim"]) -> GatingTrace:
+    def trace(self, x_BSD: Rows) -> GatingTrace:
         """Mix the experts for each task, and show how."""
 
-    def forward(
-        self, x_BSD: Float[Tensor, "batch sharing dim"]
-    ) -> Float[Tensor, "batch tasks hidden"]:
+    def forward(self, x_BSD: Rows) -> Float[Tensor, "batch tasks hidden"] | SplitRows:
         """Mix the experts for each task."""
         return self.trace(x_BSD).hidden_BTH
 

@@ -2,10 +2,8 @@
 
 from typing import final
 
-from jaxtyping import Float
-from torch import Tensor
-
 from recsys_mtl.model.gating._base import AbstractGating, GatingTrace
+from recsys_mtl.model.split_rows import Rows, SplitRows
 
 __all__ = ["Direct"]
 
@@ -33,5 +31,7 @@ class Direct(AbstractGating):
         self.out_dim = dim
         self.num_tasks = num_tasks
 
-    def trace(self, x_BSD: Float[Tensor, "batch sharing dim"]) -> GatingTrace:
+    def trace(self, x_BSD: Rows) -> GatingTrace:
+        if isinstance(x_BSD, SplitRows):
+            return GatingTrace(x_BSD, ())
         return GatingTrace(x_BSD.expand(-1, self.num_tasks, -1), ())

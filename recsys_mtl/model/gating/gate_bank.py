@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recsys_mtl.model.split_rows import Rows, SplitRows, num_rows
+
 __all__ = ["GateBank"]
 
 _BLOCK = 16
@@ -68,13 +70,15 @@ class GateBank(nn.Module):
         self.register_buffer("mask_TE", mask_TE, persistent=False)
         self.register_buffer("alone_T", alone_T, persistent=False)
 
-    def forward(
-        self, x_BSD: Float[Tensor, "batch sharing dim"]
-    ) -> Float[Tensor, "batch gates experts"]:
+    def forward(self, x_BSD: Rows) -> Float[Tensor, "batch gates experts"]:
         if self.gates_XD is None:
-            return self.mask_TE.exp().expand(len(x_BSD), -1, -1)
+            return self.mask_TE.exp().expand(num_rows(x_BSD), -1, -1)
         # What a gate does not see has some weights here too; the mask takes it out.
         num_gates, num_experts = self.row_TE.shape
+        if isinstance(x_BSD, SplitRows):
+            logit_BX = x_BSD.linear(self.gates_XD)
+            logit_BY = logit_BX.index_select(1, self.row_TE.flatten())
+            return self._weigh(logit_BY.view(-1, num_gates, num_experts))
         gates_YD = self.gates_XD.index_select(0, self.row_TE.flatten())
         if x_BSD.shape[1] == 1:
             logit_BY = F.linear(x_BSD.flatten(0, 1), gates_YD)
@@ -86,6 +90,11 @@ class GateBank(nn.Module):
             gates_TED = F.pad(gates_TED, (0, 0, 0, max(_BLOCK - num_experts, 0)))
             logit_TBE = torch.bmm(x_BSD.transpose(0, 1), gates_TED.transpose(1, 2))
             logit_BTE = logit_TBE[..., :num_experts].transpose(0, 1)
+        return self._weigh(logit_BTE)
+
+    def _weigh(
+        self, logit_BTE: Float[Tensor, "batch gates experts"]
+    ) -> Float[Tensor, "batch gates experts"]:
         logit_BTE = logit_BTE + self.mask_TE
         softmax_BTE = logit_BTE.softmax(-1)
         return torch.where(self.alone_T[:, None], logit_BTE.sigmoid(), softmax_BTE)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from recsys_mtl.model.experts import ExpertBank
@@ -18,6 +17,7 @@ from recsys_mtl.model.gating._base import (
 )
 from recsys_mtl.model.gating.feature_gate import FeatureGate
 from recsys_mtl.model.gating.gate_bank import GateBank
+from recsys_mtl.model.split_rows import Rows, whole
 
 __all__ = ["ExpertCounts", "HoME"]
 
@@ -159,7 +159,8 @@ class HoME(AbstractGating):
         source_S = torch.cat([torch.arange(len(branches)), group_T])
         self.register_buffer("source_S", source_S, persistent=False)
 
-    def trace(self, x_BSD: Float[Tensor, "batch sharing dim"]) -> GatingTrace:
+    def trace(self, x_BSD: Rows) -> GatingTrace:
+        x_BSD = whole(x_BSD)  # feature gates weigh every entry
         if x_BSD.shape[1] > 1:
             mean_SBD = torch.einsum("st,btd->sbd", self.mean_ST, x_BSD)
             x_BSD = mean_SBD.transpose(0, 1)

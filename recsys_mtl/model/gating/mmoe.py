@@ -4,7 +4,6 @@ from typing import final
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from recsys_mtl.model.experts import ExpertBank
@@ -15,6 +14,7 @@ from recsys_mtl.model.gating._base import (
     mix,
     task_gates,
 )
+from recsys_mtl.model.split_rows import Rows, SplitRows
 
 __all__ = ["MMoE"]
 
@@ -66,10 +66,13 @@ class MMoE(AbstractGating):
         for gate_ED in self.gates_TED:
             nn.init.xavier_uniform_(gate_ED)
 
-    def trace(self, x_BSD: Float[Tensor, "batch sharing dim"]) -> GatingTrace:
+    def trace(self, x_BSD: Rows) -> GatingTrace:
         expert_BSEH: Tensor = self.experts(x_BSD)
         num_tasks, num_experts, _ = self.gates_TED.shape
-        if x_BSD.shape[1] == 1:
+        if isinstance(x_BSD, SplitRows):
+            logit_BX = x_BSD.linear(self.gates_TED)
+            gate_BTE = logit_BX.view(-1, num_tasks, num_experts).softmax(-1)
+        elif x_BSD.shape[1] == 1:
             logit_BX = F.linear(x_BSD.flatten(0, 1), self.gates_TED.flatten(0, 1))
             gate_BTE = logit_BX.view(-1, num_tasks, num_experts).softmax(-1)
         else:

@@ -3,7 +3,6 @@
 from typing import final
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from recsys_mtl.model.experts import ExpertBank
@@ -15,6 +14,7 @@ from recsys_mtl.model.gating._base import (
     task_gates,
 )
 from recsys_mtl.model.gating.gate_bank import GateBank
+from recsys_mtl.model.split_rows import Rows, SplitRows
 
 __all__ = ["PLE"]
 
@@ -89,20 +89,23 @@ class PLE(AbstractGating):
             for number, widths in enumerate(hidden)
         )
 
-    def trace(self, x_BSD: Float[Tensor, "batch sharing dim"]) -> GatingTrace:
-        shared_BSD = h_BSD = self._start(x_BSD)
+    def trace(self, x_BSD: Rows) -> GatingTrace:
+        h_BSD: Rows = self._start(x_BSD)
+        shared_BSD = h_BSD
         levels: list[GateLevel] = []
         for number, level in enumerate(self.levels, start=1):
             seen: GateLevel = level(f"level{number}", h_BSD, shared_BSD)
-            h_BSD = mix(seen.weight_BTE, seen.expert_BSEH)
-            shared_BSD = h_BSD[:, self.num_tasks :]
+            mixed_BTH = mix(seen.weight_BTE, seen.expert_BSEH)
+            h_BSD, shared_BSD = mixed_BTH, mixed_BTH[:, self.num_tasks :]
             levels.append(seen)
         return GatingTrace(h_BSD, tuple(levels))
 
-    def _start(self, x_BSD: Tensor) -> Tensor:
+    def _start(self, x_BSD: Rows) -> Rows:
         """Append the shared branch's input, where branches have inputs of their own."""
         first = self.levels[0]
         assert isinstance(first, _Level)
+        if isinstance(x_BSD, SplitRows):
+            return x_BSD
         if x_BSD.shape[1] == 1 or len(first.names) == self.num_tasks:
             return x_BSD
         return torch.cat([x_BSD, x_BSD.mean(1, keepdim=True)], dim=1)
@@ -150,11 +153,16 @@ class _Level(nn.Module):
         )
         self.gates = GateBank(dim, visible, num_experts=len(self.owners))
 
-    def forward(self, name: str, h_BSD: Tensor, shared_BSD: Tensor) -> GateLevel:
-        expert_BSEH: Tensor = self.specific(h_BSD[:, : self.num_tasks])
+    def forward(self, name: str, h_BSD: Rows, shared_BSD: Rows) -> GateLevel:
+        expert_BSEH: Tensor = self.specific(_first(h_BSD, self.num_tasks))
         if self.shared is not None:
             shared_BSEH: Tensor = self.shared(shared_BSD)
             expert_BSEH = expert_BSEH.expand(-1, shared_BSEH.shape[1], -1, -1)
             expert_BSEH = torch.cat([expert_BSEH, shared_BSEH], dim=2)
-        weight_BTE: Tensor = self.gates(h_BSD[:, : len(self.names)])
+        weight_BTE: Tensor = self.gates(_first(h_BSD, len(self.names)))
         return GateLevel(name, self.owners, self.names, weight_BTE, expert_BSEH)
+
+
+def _first(h_BSD: Rows, count: int) -> Rows:
+    """Give the first branches; of split rows there is one, for all who read it."""
+    return h_BSD if isinstance(h_BSD, SplitRows) else h_BSD[:, :count]

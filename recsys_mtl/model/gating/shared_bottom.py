@@ -2,7 +2,6 @@
 
 from typing import final
 
-from jaxtyping import Float
 from torch import Tensor
 
 from recsys_mtl.model.experts import ExpertBank
@@ -12,6 +11,7 @@ from recsys_mtl.model.gating._base import (
     GatingTrace,
     task_gates,
 )
+from recsys_mtl.model.split_rows import Rows, num_rows
 
 __all__ = ["SharedBottom"]
 
@@ -49,10 +49,11 @@ class SharedBottom(AbstractGating):
         self.num_tasks = num_tasks
         self.experts = ExpertBank(dim, hidden, num_experts=1, dropout=dropout)
 
-    def trace(self, x_BSD: Float[Tensor, "batch sharing dim"]) -> GatingTrace:
+    def trace(self, x_BSD: Rows) -> GatingTrace:
         expert_BSEH: Tensor = self.experts(x_BSD)
         hidden_BTH = expert_BSEH.squeeze(2).expand(-1, self.num_tasks, -1)
-        weight_BTE = x_BSD.new_ones(()).expand(x_BSD.shape[0], self.num_tasks, 1)
+        one = expert_BSEH.new_ones(())
+        weight_BTE = one.expand(num_rows(x_BSD), self.num_tasks, 1)
         gates = task_gates(self.num_tasks)
         level = GateLevel("experts", ("shared",), gates, weight_BTE, expert_BSEH)
         return GatingTrace(hidden_BTH, (level,))

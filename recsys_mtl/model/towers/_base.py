@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recsys_mtl.model.split_rows import SplitRows
+
 __all__ = ["AbstractTower"]
 
 
@@ -15,13 +17,14 @@ class AbstractTower(nn.Module, abc.ABC):
     @abc.abstractmethod
     def forward(
         self,
-        h_BTH: Float[Tensor, "batch tasks hidden"],
+        h_BTH: Float[Tensor, "batch tasks hidden"] | SplitRows,
         contexts: tuple[Float[Tensor, "batch _ _"], ...] = (),
     ) -> tuple[Float[Tensor, "batch _"], ...]:
         """Give ``logits_BC`` for each task; the number of logits may differ.
 
         Args:
-            h_BTH: One vector a task.
+            h_BTH: One vector a task; in scoring it may be split rows that all tasks
+                share.
             contexts: Embeddings from tables of the tower's own, as in ``Embedded``.
         """
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recsys_mtl.model.split_rows import SplitRows, tasks_first, whole
 from recsys_mtl.model.task_mlp import TaskLinear, TaskLogits, TaskMLP
 from recsys_mtl.model.towers._base import AbstractTower
 
@@ -89,15 +90,17 @@ class DCNV2Tower(AbstractTower):
 
     def forward(
         self,
-        h_BTH: Float[Tensor, "batch tasks hidden"],
+        h_BTH: Float[Tensor, "batch tasks hidden"] | SplitRows,
         contexts: tuple[Float[Tensor, "batch _ _"], ...] = (),  # noqa: ARG002
     ) -> tuple[Float[Tensor, "batch _"], ...]:
-        x_TBH = crossed_TBH = h_BTH.transpose(0, 1)
-        for cross in self.crosses:
-            crossed_TBH = torch.addcmul(crossed_TBH, x_TBH, cross(crossed_TBH))
+        first = tasks_first(h_BTH)
+        x_TBH = crossed_TBH = whole(h_BTH).transpose(0, 1)
+        for number, cross in enumerate(self.crosses):
+            product_TBH = cross(crossed_TBH if number else first)
+            crossed_TBH = torch.addcmul(crossed_TBH, x_TBH, product_TBH)
         if self.stacked:
             last_TBH = self.mlp(crossed_TBH)
         else:
-            last_TBH = torch.cat([crossed_TBH, self.mlp(x_TBH)], dim=2)
+            last_TBH = torch.cat([crossed_TBH, self.mlp(first)], dim=2)
         logits_BX: Tensor = self.logits(last_TBH)
         return torch.split(logits_BX, list(self.num_logits), dim=1)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from recsys_mtl.model.split_rows import SplitRows, tasks_first, whole
 from recsys_mtl.model.task_mlp import LogitRepeat, TaskLinear, TaskLogits, TaskMLP
 from recsys_mtl.model.towers._base import AbstractTower
 
@@ -154,12 +155,12 @@ class FinalMLPTower(AbstractTower):
 
     def forward(
         self,
-        h_BTH: Float[Tensor, "batch tasks hidden"],
+        h_BTH: Float[Tensor, "batch tasks hidden"] | SplitRows,
         contexts: tuple[Float[Tensor, "batch _ _"], ...] = (),
     ) -> tuple[Float[Tensor, "batch _"], ...]:
         unread = iter(contexts)
         said = [
-            mlp(self._gated(gate, h_BTH.transpose(0, 1), unread))
+            mlp(self._gated(gate, h_BTH, unread))
             for gate, mlp in zip(self.gates, self.mlps, strict=True)
         ]
         first_BX, second_BX = (
@@ -171,10 +172,14 @@ class FinalMLPTower(AbstractTower):
         return torch.split(logits_BX, list(self.num_logits), dim=1)
 
     def _gated(
-        self, gate: nn.Module, h_TBH: Tensor, unread: Iterator[Tensor]
-    ) -> Float[Tensor, "tasks batch hidden"]:
+        self,
+        gate: nn.Module,
+        h_BTH: Float[Tensor, "batch tasks hidden"] | SplitRows,
+        unread: Iterator[Tensor],
+    ) -> Float[Tensor, "tasks batch hidden"] | SplitRows:
         if not isinstance(gate, FeatureGate):
-            return h_TBH
+            return tasks_first(h_BTH)
+        h_TBH = whole(h_BTH).transpose(0, 1).expand(len(self.num_logits), -1, -1)
         context_BG = None if gate.vector_TG is not None else next(unread).flatten(1)
         gated_TBH: Tensor = gate(h_TBH, context_BG)
         return gated_TBH

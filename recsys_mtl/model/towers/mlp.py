@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recsys_mtl.model.split_rows import SplitRows, tasks_first
 from recsys_mtl.model.task_mlp import TaskMLP
 from recsys_mtl.model.towers._base import AbstractTower
 
@@ -64,9 +65,9 @@ class MLPTower(AbstractTower):
 
     def forward(
         self,
-        h_BTH: Float[Tensor, "batch tasks hidden"],
+        h_BTH: Float[Tensor, "batch tasks hidden"] | SplitRows,
         contexts: tuple[Float[Tensor, "batch _ _"], ...] = (),  # noqa: ARG002
     ) -> tuple[Float[Tensor, "batch _"], ...]:
-        h_TBH = self.mlp(h_BTH.transpose(0, 1))
+        h_TBH = self.mlp(tasks_first(h_BTH))
         last = zip(self.logits, h_TBH.unbind(), strict=True)
         return tuple(layer(h_BH) for layer, h_BH in last)

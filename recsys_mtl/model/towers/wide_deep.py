@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recsys_mtl.model.split_rows import SplitRows, tasks_first
 from recsys_mtl.model.task_mlp import TaskLogits, TaskMLP
 from recsys_mtl.model.towers._base import AbstractTower
 
@@ -83,10 +84,10 @@ class WideDeepTower(AbstractTower):
 
     def forward(
         self,
-        h_BTH: Float[Tensor, "batch tasks hidden"],
+        h_BTH: Float[Tensor, "batch tasks hidden"] | SplitRows,
         contexts: tuple[Float[Tensor, "batch _ _"], ...] = (),
     ) -> tuple[Float[Tensor, "batch _"], ...]:
         (wide_BFX,) = contexts
-        deep_BX: Tensor = self.logits(self.mlp(h_BTH.transpose(0, 1)))
+        deep_BX: Tensor = self.logits(self.mlp(tasks_first(h_BTH)))
         logits_BX = deep_BX + wide_BFX.sum(1)[:, : sum(self.num_logits)]
         return torch.split(logits_BX, list(self.num_logits), dim=1)

@@ -1,6 +1,10 @@
 """The events of a history become one vector a field."""
 
-from recsys_mtl.model.embeddings.pooling._base import AbstractPooling
+from recsys_mtl.model.embeddings.pooling._base import (
+    AbstractPooling,
+    repeat_events,
+    sum_events,
+)
 from recsys_mtl.model.embeddings.pooling.bert4rec import (
     Bert4Rec,
     EventEncoder,
@@ -16,4 +20,6 @@ __all__ = [
     "MaskedGuess",
     "MeanPooling",
     "TargetAttention",
+    "repeat_events",
+    "sum_events",
 ]

@@ -272,6 +272,32 @@ class Bert4Rec(AbstractPooling):
         weighted_NKD = (weight_N1 * encoded_NW).view_as(events_NKD)
         return sum_events(weighted_NKD.to(events_NKD.dtype), length_B)
 
+    @property
+    def reads_candidate(self) -> bool:
+        return self.pool == "target"
+
+    def prepare(
+        self,
+        events_EKD: Float[Tensor, "events fields dim"],
+        length_R: Int[Tensor, " requests"],
+    ) -> list[tuple[Tensor, ...]]:
+        layout = _Layout.of(length_R, len(events_EKD))
+        encoded_EW: Tensor = self.encoder(events_EKD.flatten(1), layout)
+        encoded = encoded_EW.view_as(events_EKD)
+        return [(events,) for events in torch.split(encoded, length_R.tolist())]
+
+    def pool_one(
+        self,
+        shared: tuple[Tensor, ...],
+        query_NQD: Float[Tensor, "rows matched dim"],
+    ) -> Float[Tensor, "rows fields dim"]:
+        (encoded_LKD,) = shared
+        encoded_LW = encoded_LKD.flatten(1)
+        score_NL = self.query(query_NQD.flatten(1)) @ encoded_LW.t()
+        share_NL = (score_NL / encoded_LW.shape[1] ** 0.5).softmax(1)
+        pooled_NW: Tensor = share_NL @ encoded_LW
+        return pooled_NW.view(len(query_NQD), *encoded_LKD.shape[1:])
+
     def auxiliary(
         self,
         events_NKD: Float[Tensor, "events fields dim"],

@@ -91,3 +91,43 @@ class TargetAttention(AbstractPooling):
         for activation, layer in zip(self.activations, self.layers, strict=True):
             h_NH = layer(F.dropout(activation(h_NH), self.dropout, self.training))
         return sum_events(h_NH[:, :, None] * events_NKD, length_B)
+
+    @property
+    def reads_candidate(self) -> bool:
+        return True
+
+    def prepare(
+        self,
+        events_EKD: Float[Tensor, "events fields dim"],
+        length_R: Int[Tensor, " requests"],
+    ) -> list[tuple[Tensor, ...]]:
+        event_EX = events_EKD.flatten(1)
+        key_EH = F.linear(event_EX, self.event.weight[:, : event_EX.shape[1]])
+        lengths = length_R.tolist()
+        return list(
+            zip(
+                torch.split(events_EKD, lengths),
+                torch.split(key_EH, lengths),
+                strict=True,
+            )
+        )
+
+    def pool_one(
+        self,
+        shared: tuple[Tensor, ...],
+        query_NQD: Float[Tensor, "rows matched dim"],
+    ) -> Float[Tensor, "rows fields dim"]:
+        events_LKD, key_LH = shared
+        num_rows, num_events = len(query_NQD), len(events_LKD)
+        # Only the product of both is worked out for every pair.
+        matched_LQD = events_LKD[:, : self.num_matched]
+        product_NLQD = query_NQD[:, None] * matched_LQD
+        product_XQ = product_NLQD.flatten(2).flatten(0, 1)
+        weight_HQ = self.event.weight[:, -product_XQ.shape[1] :]
+        query_NH: Tensor = self.query(query_NQD.flatten(1))
+        h_XH = (query_NH[:, None] + key_LH).flatten(0, 1)
+        h_XH = h_XH.addmm_(product_XQ, weight_HQ.t())
+        for activation, layer in zip(self.activations, self.layers, strict=True):
+            h_XH = layer(activation(h_XH))
+        pooled_NX = h_XH.view(num_rows, num_events) @ events_LKD.flatten(1)
+        return pooled_NX.view(num_rows, *events_LKD.shape[1:])

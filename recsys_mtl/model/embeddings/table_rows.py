@@ -1,0 +1,117 @@
+"""Rows of all tables of one width, one after the other: one lookup for all columns."""
+
+import abc
+from typing import final
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+__all__ = ["AbstractTableRows", "ByteRows", "FloatRows"]
+
+
+class AbstractTableRows(abc.ABC):
+    """Gives rows as float32, however they are stored. For scoring alone.
+
+    Attributes:
+        dim: Width of a row.
+    """
+
+    dim: int
+
+    @abc.abstractmethod
+    def gather(self, place_X: Int[Tensor, " places"]) -> Float[Tensor, "places dim"]:
+        """Read rows by their place among the rows of all tables."""
+
+    @property
+    @abc.abstractmethod
+    def num_bytes(self) -> int:
+        """Memory that the rows take."""
+
+    @abc.abstractmethod
+    def table(self, start: int, stop: int) -> Float[Tensor, "rows dim"]:
+        """Give consecutive rows, those of one table."""
+
+
+@final
+class FloatRows(AbstractTableRows):
+    """Rows in float32, or in float16.
+
+    Args:
+        rows_VD: All rows.
+
+    Example:
+        >>> rows = FloatRows(torch.tensor([[1.0, 2.0], [3.0, 4.0]]).half())
+        >>> rows.gather(torch.tensor([1, 1]))
+        tensor([[3., 4.],
+                [3., 4.]])
+    """
+
+    def __init__(self, rows_VD: Float[Tensor, "rows dim"]) -> None:
+        self.rows_VD = rows_VD
+        self.dim = rows_VD.shape[1]
+
+    def gather(self, place_X: Int[Tensor, " places"]) -> Float[Tensor, "places dim"]:
+        return self.rows_VD.index_select(0, place_X).float()
+
+    @property
+    def num_bytes(self) -> int:
+        return self.rows_VD.nbytes
+
+    def table(self, start: int, stop: int) -> Float[Tensor, "rows dim"]:
+        return self.rows_VD[start:stop].float()
+
+
+@final
+class ByteRows(AbstractTableRows):
+    r"""Rows of bytes with a scale and an offset each: :math:`x = s_v q + b_v`.
+
+    With :math:`s_v = (\max_d x_{vd} - \min_d x_{vd}) / 255` and
+    :math:`b_v = \min_d x_{vd}` no number is off by more than half of :math:`s_v`, but
+    for its rounding to float32. It is FBGEMM's row-wise format with scale and offset
+    in a matrix of their own.
+
+    Args:
+        byte_VD: The :math:`q_v`.
+        affine_V2: The :math:`s_v` and :math:`b_v`.
+
+    Example:
+        >>> rows_VD = torch.tensor([[-1.0, 0.0, 4.1]])
+        >>> rows = ByteRows.of(rows_VD)
+        >>> rows.byte_VD
+        tensor([[  0,  50, 255]], dtype=torch.uint8)
+        >>> (rows.gather(torch.tensor([0])) - rows_VD).abs().max() <= 5.1 / 255 / 2
+        tensor(True)
+    """
+
+    def __init__(
+        self, byte_VD: UInt8[Tensor, "rows dim"], affine_V2: Float[Tensor, "rows 2"]
+    ) -> None:
+        self.byte_VD = byte_VD
+        self.affine_V2 = affine_V2
+        self.dim = byte_VD.shape[1]
+
+    @classmethod
+    def of(cls, rows_VD: Float[Tensor, "rows dim"]) -> "ByteRows":
+        """Round rows."""
+        least_V1 = rows_VD.amin(1, keepdim=True)
+        scale_V1 = (rows_VD.amax(1, keepdim=True) - least_V1) / 255
+        # A row of equal numbers has scale 0, and is its offset.
+        divisor_V1 = scale_V1.where(scale_V1 > 0, 1.0)
+        byte_VD = ((rows_VD - least_V1) / divisor_V1).round().clamp(0, 255)
+        return cls(byte_VD.to(torch.uint8), torch.cat([scale_V1, least_V1], dim=1))
+
+    def gather(self, place_X: Int[Tensor, " places"]) -> Float[Tensor, "places dim"]:
+        byte_XD = self.byte_VD.index_select(0, place_X)
+        return _floats(byte_XD, self.affine_V2.index_select(0, place_X))
+
+    @property
+    def num_bytes(self) -> int:
+        return self.byte_VD.nbytes + self.affine_V2.nbytes
+
+    def table(self, start: int, stop: int) -> Float[Tensor, "rows dim"]:
+        return _floats(self.byte_VD[start:stop], self.affine_V2[start:stop])
+
+
+def _floats(byte_XD: Tensor, affine_X2: Tensor) -> Tensor:
+    return torch.addcmul(affine_X2[:, 1:], byte_XD.float(), affine_X2[:, :1])

@@ -1,0 +1,138 @@
+"""Which rows of a stack of tables an encoded column reads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from recsys_mtl.data.batch import EncodedRows
+from recsys_mtl.model.embeddings.batch_embedding import BatchEmbedding
+from recsys_mtl.model.embeddings.context import ContextEmbedding
+from recsys_mtl.model.embeddings.pooling import sum_events
+from recsys_mtl.model.embeddings.table_rows import AbstractTableRows, FloatRows
+
+__all__ = ["SideColumns", "TableStack", "stacks_of"]
+
+
+@final
+@dataclass(frozen=True)
+class TableStack:
+    """Tables of one width, one after the other.
+
+    Attributes:
+        name: ``fields``, or ``contexts.0`` and so on for those of the tower's own.
+        spans: By name in the network's ``state_dict``, first row and end of a table.
+        start: By encoded column, the row of its id 0.
+        dim: Width of a row.
+    """
+
+    name: str
+    spans: Mapping[str, tuple[int, int]]
+    start: Mapping[str, int]
+    dim: int
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all tables."""
+        return max((stop for _, stop in self.spans.values()), default=0)
+
+    def rows(self, state: Mapping[str, Tensor]) -> FloatRows:
+        """Copy the tables of a ``state_dict`` into one."""
+        tables = [state[name] for name in self.spans]
+        return FloatRows(torch.cat(tables) if tables else torch.zeros(0, self.dim))
+
+    def events(
+        self, rows: EncodedRows, columns: Sequence[str], table_rows: AbstractTableRows
+    ) -> Float[Tensor, "events columns dim"]:
+        """Look up list columns of one history, value by value."""
+        place_EK = np.stack(
+            [rows.values(column) + self.start[column] for column in columns], axis=1
+        )
+        vector_XD = table_rows.gather(torch.from_numpy(place_EK.reshape(-1)))
+        return vector_XD.view(-1, len(columns), self.dim)
+
+
+@final
+class SideColumns:
+    """Columns of a stack that lie on one side of a ``RequestBatch``.
+
+    Args:
+        stack: Has the tables.
+        columns: In any order.
+        lists: Those columns of the schema that hold lists.
+
+    Attributes:
+        columns: In the order in which ``look_up`` gives them.
+    """
+
+    def __init__(
+        self, stack: TableStack, columns: Sequence[str], lists: frozenset[str]
+    ) -> None:
+        self._singles = [column for column in columns if column not in lists]
+        self._lists = [column for column in columns if column in lists]
+        self.columns = (*self._singles, *self._lists)
+        self._stack = stack
+
+    def look_up(
+        self, rows: EncodedRows, table_rows: AbstractTableRows
+    ) -> Float[Tensor, "rows columns dim"]:
+        """Give one vector a column; of a list the mean, 0 for an empty one."""
+        start, dim = self._stack.start, self._stack.dim
+        place_NF = np.empty((rows.num_rows, len(self._singles)), dtype=np.int64)
+        for f, column in enumerate(self._singles):
+            np.add(rows.ids[column], start[column], out=place_NF[:, f])
+        vector_XD = table_rows.gather(torch.from_numpy(place_NF.reshape(-1)))
+        blocks = [vector_XD.view(rows.num_rows, len(self._singles), dim)]
+        for column in self._lists:
+            place_X = torch.from_numpy(rows.values(column).astype(np.int64))
+            value_X1D = table_rows.gather(place_X + start[column])[:, None]
+            length_N = lengths_of(rows, column)
+            mean_N1D = sum_events(value_X1D, length_N)
+            blocks.append(mean_N1D / length_N.clamp(min=1)[:, None, None])
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+
+
+def lengths_of(rows: EncodedRows, column: str) -> Int[Tensor, " rows"]:
+    """Give how many values each row of a list column has."""
+    return torch.from_numpy(rows.lengths[column].astype(np.int64))
+
+
+def stacks_of(embedding: BatchEmbedding) -> tuple[TableStack, ...]:
+    """Stack the tables of the fields, then those of each context."""
+    contexts = list(embedding.contexts.children())
+    found = [_stack("fields", "embedding", embedding, embedding.dim)]
+    for number, context in enumerate(contexts):
+        assert isinstance(context, ContextEmbedding)
+        name = f"contexts.{number}"
+        found.append(_stack(name, f"embedding.{name}", context, context.dim))
+    return tuple(found)
+
+
+def _stack(
+    name: str, path: str, holder: BatchEmbedding | ContextEmbedding, dim: int
+) -> TableStack:
+    spans: dict[str, tuple[int, int]] = {}
+    start: dict[str, int] = {}
+    end = 0
+    for part, tables in (("pooled", "embedding_bags"), ("sequence", "embeddings")):
+        collection = getattr(holder, part)
+        if collection is None:
+            continue
+        configs = (
+            collection.embedding_bag_configs()
+            if part == "pooled"
+            else collection.embedding_configs()
+        )
+        assert isinstance(getattr(collection, tables), nn.ModuleDict)
+        for config in configs:
+            spans[f"{path}.{part}.{tables}.{config.name}.weight"] = (
+                end,
+                end + config.num_embeddings,
+            )
+            start |= dict.fromkeys(config.feature_names, end)
+            end += config.num_embeddings
+    return TableStack(name, spans, start, dim)
