@@ -18,7 +18,7 @@ from recsys_mtl.features.schema import MISSING, UNSEEN
 from recsys_mtl.rank.observation import Observation
 from recsys_mtl.rank.request import Explanation, FeatureGaps
 
-__all__ = ["explained", "feature_gaps"]
+__all__ = ["explained", "feature_gaps", "gaps_by_feature"]
 
 _Bools = npt.NDArray[np.bool_]
 
@@ -46,7 +46,9 @@ def feature_gaps(
     shared = FeatureGaps([], [])
     rows = [FeatureGaps([], []) for _ in range(encoded.num_rows)]
     shared_names = {column.split(".")[0] for column in split.shared}
-    for name, missing_B, unknown_B in _gaps(featurizer, assembled.raw, encoded):
+    for name, missing_B, unknown_B in gaps_by_feature(
+        featurizer, assembled.raw, encoded
+    ):
         for found_B, kind in ((missing_B, "missing"), (unknown_B, "unknown")):
             if name in shared_names and len(found_B) and found_B.all():
                 getattr(shared, kind).append(name)
@@ -78,9 +80,16 @@ def explained(
     return Explanation(shared, items, network, stage_ms, answered)
 
 
-def _gaps(
+def gaps_by_feature(
     featurizer: Featurizer, raw: pa.Table, encoded: pa.Table
 ) -> Iterator[tuple[str, _Bools, _Bools]]:
+    """Say of each feature in which rows it was missing, and in which unknown.
+
+    Args:
+        featurizer: Of the bundle.
+        raw: Joined rows.
+        encoded: The same rows encoded.
+    """
     nowhere_B = np.zeros(encoded.num_rows, bool)
     for feature in featurizer.contract.features:
         name = feature.name

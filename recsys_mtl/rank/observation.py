@@ -1,13 +1,15 @@
 """What answering some requests took and showed, for whoever watches a ranker."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, final
 
 import numpy as np
 from jaxtyping import Float
+
+from recsys_mtl.rank.request import Id
 
 __all__ = ["Observation", "RankStage"]
 
@@ -26,6 +28,7 @@ class Observation:
             a stage may be there several times.
         prediction_BT: By request that was answered, by its place in the call: its
             candidates in the order given, tasks in the recipe's.
+        ids: By place of a rank request, ids of its candidates, in the same order.
         degraded: Places of requests that were answered with defaults because a store of
             features was slow or down.
     """
@@ -34,6 +37,7 @@ class Observation:
     prediction_BT: dict[int, Float[np.ndarray, "candidates tasks"]] = field(
         default_factory=dict
     )
+    ids: dict[int, Sequence[Id]] = field(default_factory=dict)
     degraded: set[int] = field(default_factory=set)
 
     @contextmanager

@@ -28,6 +28,7 @@ from recsys_mtl.rank.describe import card_of
 from recsys_mtl.rank.encode import EncodedRequest, RequestEncoder
 from recsys_mtl.rank.explain import explained
 from recsys_mtl.rank.fusion import scoring
+from recsys_mtl.rank.gap import GapCount, gap_counts
 from recsys_mtl.rank.observation import Observation
 from recsys_mtl.rank.parts import RankParts
 from recsys_mtl.rank.raw import RawRequest, RequestReader
@@ -205,6 +206,8 @@ class Ranker:
                 start, end = end, end + asked.num_rows
                 part = scored.rows(start, end)
                 watched.prediction_BT[asked.place] = part.prediction_BT
+                if isinstance(asked.read, RankParts):
+                    watched.ids[asked.place] = asked.read.ids
                 outcomes[asked.place] = self._tell(asked, part, watched, len(requests))
         assert None not in outcomes
         return [outcome for outcome in outcomes if outcome is not None]
@@ -257,6 +260,30 @@ class Ranker:
             predicted = self._scorer.of_rows(encoded, details=_any_details(group))
         with watched.stage("fuse"):
             return self._scorer.fuse(predicted, known_user_B, known_item_B)
+
+    def gaps(
+        self, request: RankRequest | ScoreRequest, *, now_us: int, most_rows: int = 100
+    ) -> dict[str, GapCount]:
+        """Count what is missing in a request, without scoring it.
+
+        Args:
+            request: One that was answered.
+            now_us: Microseconds since 1970, taken where the request names no time.
+            most_rows: Candidates to look at, evenly spaced, which bounds the time.
+
+        Returns:
+            By feature.
+
+        Raises:
+            RequestError: The request does not fit the bundle's signature.
+        """
+        if isinstance(request, ScoreRequest):
+            raw = self._reader.rows(request, now_us).table
+        else:
+            raw = self._reader.ranking(request, now_us).table
+        step = max(1, -(-raw.num_rows // most_rows))
+        some = raw.take(pa.array(np.arange(0, raw.num_rows, step)))
+        return gap_counts(self._bundle.featurizer, self._bundle.store, some)
 
     def example(self) -> RankRequest:
         """Give a small request that is answered: for warm-up and documentation."""

@@ -56,7 +56,7 @@ class Histogram:
 
 
 @final
-@dataclass
+@dataclass(eq=False)
 class Ledger:
     """All counts of a replica. Not for several threads: the event loop keeps it.
 

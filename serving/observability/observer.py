@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from recsys_mtl.rank.observation import Observation
 from serving.observability.feedback import (
     Answers,
     Feedback,
@@ -24,7 +25,7 @@ from serving.observability.ledger import Ledger
 from serving.observability.log import RequestLog
 from serving.observability.node import NodeFolder
 from serving.observability.note import BatchNote
-from serving.observability.record import Record, recording, usable_id
+from serving.observability.record import Record, Stage, recording, usable_id
 from serving.observability.tally import count_batch, count_features, count_request
 from serving.observability.trace import Tracing
 from serving.service import Service
@@ -134,7 +135,7 @@ class Observer:
 
     def batch(self, note: BatchNote) -> None:
         """Take note of a batch; called before anybody gets an answer."""
-        spans = [span for _, seen in note.observations for span in seen.spans]
+        spans = _by_stage(note.observations)
         for waiting in note.waiting:
             record = waiting.record
             if record is not None:
@@ -210,6 +211,19 @@ class ObservedApp(Starlette):
             await super().__call__(scope, receive, send)
             return
         await observer.watch(super().__call__, scope, receive, send)
+
+
+def _by_stage(
+    observations: Iterable[tuple[int, Observation]],
+) -> list[tuple[Stage, float, float]]:
+    """One span a stage: what was done request by request is one piece of time."""
+    first: dict[Stage, float] = {}
+    total: dict[Stage, float] = {}
+    for _, seen in observations:
+        for name, start, end in seen.spans:
+            first.setdefault(name, start)
+            total[name] = total.get(name, 0.0) + end - start
+    return [(name, start, start + total[name]) for name, start in first.items()]
 
 
 class _Told(CollectorRegistry):

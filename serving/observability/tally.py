@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -13,8 +12,6 @@ from recsys_mtl.errors import RecsysError
 from recsys_mtl.rank.card import ModelCard
 from recsys_mtl.rank.observation import Observation
 from recsys_mtl.rank.request import (
-    Id,
-    RankRequest,
     RankResponse,
     ScoreResponse,
 )
@@ -82,10 +79,8 @@ def count_batch(ledger: Ledger, note: BatchNote, answers: Answers) -> None:
             ask = note.asks[first + place]
             answer = note.outcomes[first + place]
             _count_ids(ledger, card, answer, len(prediction_NT))
-            if isinstance(ask, RankRequest) and ask.request_id is not None:
-                ids: Sequence[Id] | None = ask.item_ids
-                if ids is None:
-                    ids = [item.id for item in ask.items or ()]
+            if place in seen.ids and ask.request_id is not None:
+                ids = seen.ids[place]
                 answers.remember(ask.request_id, card, ids, prediction_NT)
         _count_predictions(ledger, card, seen)
     ledger.histogram("recsys_batch_requests", card.name).observe(float(len(note.asks)))
