@@ -70,7 +70,7 @@ def xray_bundle(
     found = examine(
         loaded.network,
         tables,
-        loaded.recipe.tasks,
+        loaded.recipe,
         split=split,
         limit=rows,
         shuffles=shuffles,

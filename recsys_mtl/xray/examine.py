@@ -1,10 +1,10 @@
 """A whole network looked through."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from recsys_mtl.config.task import TaskSpec
+from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.data.batch import EncodedRows
 from recsys_mtl.data.sample import sample_rows
 from recsys_mtl.features.manifest import FeatureManifest
@@ -38,7 +38,7 @@ class Experts(NamedTuple):
 def examine(
     network: Network,
     tables: Path,
-    tasks: Sequence[TaskSpec],
+    recipe: Recipe,
     *,
     split: str,
     limit: int,
@@ -51,7 +51,7 @@ def examine(
     Args:
         network: On the CPU, not spread over workers.
         tables: The feature tables that it was trained on.
-        tasks: In the order of its heads.
+        recipe: That it was trained by.
         split: ``train``, ``valid`` or ``test``.
         limit: Rows to read at most, drawn from the split.
         shuffles: Of each feature.
@@ -61,6 +61,7 @@ def examine(
     Raises:
         ArtifactError: The tables cannot be read.
     """
+    tasks, model = recipe.tasks, recipe.model
     names = tuple(task.name for task in tasks)
     schema = FeatureManifest.load(tables).feature_schema
     rows = sample_rows(tables, split, tasks=names, limit=limit)
@@ -81,8 +82,8 @@ def examine(
         features=needs.features,
         baseline=needs.baseline,
         findings=(
-            *expert_findings(experts.levels),
-            *conflict_findings(experts.cosines, len(names)),
+            *expert_findings(experts.levels, model),
+            *conflict_findings(experts.cosines, len(names), model),
             *table_findings(health),
             *feature_findings(needs.features),
         ),

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from recsys_mtl.config.model import ModelSpec
+from recsys_mtl.xray import advice
 from recsys_mtl.xray.expert import USED_SHARE
 from recsys_mtl.xray.result import (
     FeatureImportance,
@@ -48,17 +50,24 @@ _MOST_NAMED = 8
 _ABOUT_EXPERTS: tuple[Subject, ...] = ("collapse", "degradation", "underfitting")
 
 
-def expert_findings(levels: Sequence[LevelHealth]) -> Iterator[Finding]:
-    """Answer the three questions of HoME: collapse, degradation, underfitting."""
+def expert_findings(
+    levels: Sequence[LevelHealth], model: ModelSpec
+) -> Iterator[Finding]:
+    """Answer the three questions of HoME: collapse, degradation, underfitting.
+
+    Args:
+        levels: Of the gating.
+        model: What the recipe has, so that no advice names what is there already.
+    """
     if not levels:
         for subject in _ABOUT_EXPERTS:
             yield _moot(subject, "The gating has no experts.")
         return
-    yield from list(_collapse(levels)) or [_not_collapsed(levels)]
+    yield from list(_collapse(levels, model)) or [_not_collapsed(levels)]
     if not any(gate.visible > 1 for level in levels for gate in level.gates):
         yield _moot("degradation", "No gate has a choice: each sees a single expert.")
     else:
-        yield from list(_degradation(levels)) or [
+        yield from list(_degradation(levels, model)) or [
             _fine(
                 "degradation",
                 "Every expert that several gates see gets at least "
@@ -73,7 +82,7 @@ def expert_findings(levels: Sequence[LevelHealth]) -> Iterator[Finding]:
             "them.",
         )
     else:
-        yield from list(_underfitting(levels)) or [
+        yield from list(_underfitting(levels, model)) or [
             _fine(
                 "underfitting",
                 "Every task sends its own experts at least "
@@ -85,9 +94,15 @@ def expert_findings(levels: Sequence[LevelHealth]) -> Iterator[Finding]:
 
 
 def conflict_findings(
-    cosines: Mapping[str, Mapping[str, float]], num_tasks: int
+    cosines: Mapping[str, Mapping[str, float]], num_tasks: int, model: ModelSpec
 ) -> Iterator[Finding]:
-    """Say which tasks pull shared parameters apart."""
+    """Say which tasks pull shared parameters apart.
+
+    Args:
+        cosines: Between the tasks' gradients.
+        num_tasks: Number of tasks.
+        model: As in ``expert_findings``.
+    """
     pairs = sorted(
         (cosine, one, other)
         for one, others in cosines.items()
@@ -108,8 +123,7 @@ def conflict_findings(
             state="found",
             says=f"{one} and {other} pull shared parameters apart: the cosine of their "
             f"gradients is {cosine:+.2f}, below {CONFLICT_COSINE}.",
-            advice="Give each experts of its own (gating: ple or home) or a bottom of "
-            "its own (bottom: dtrn), or lower the weight of the less important task.",
+            advice=advice.on_conflict(model),
         )
     if not apart:
         cosine, one, other = pairs[0]
@@ -161,7 +175,7 @@ def feature_findings(features: Sequence[FeatureImportance]) -> Iterator[Finding]
         )
 
 
-def _collapse(levels: Sequence[LevelHealth]) -> Iterator[Finding]:
+def _collapse(levels: Sequence[LevelHealth], model: ModelSpec) -> Iterator[Finding]:
     for level in levels:
         for expert in level.experts:
             where = f"Expert {expert.name} of level {level.name}"
@@ -172,8 +186,7 @@ def _collapse(levels: Sequence[LevelHealth]) -> Iterator[Finding]:
                     state="found",
                     says=f"{where} has collapsed: {expert.zero_share:.0%} of its "
                     f"outputs are 0, above {ZERO_SHARE:.0%}.",
-                    advice="Normalise experts and let them pass negative values "
-                    "(gating: home), or lower train.optimizer.learning_rate.",
+                    advice=advice.on_collapse(model),
                 )
             elif ratio is not None and not 1 / SCALE_RATIO <= ratio <= SCALE_RATIO:
                 yield Finding(
@@ -182,8 +195,7 @@ def _collapse(levels: Sequence[LevelHealth]) -> Iterator[Finding]:
                     says=f"{where} is out of proportion: its outputs spread "
                     f"{ratio:.2g} times as far as those of its peers, outside "
                     f"{1 / SCALE_RATIO:g} to {SCALE_RATIO:g}.",
-                    advice="Normalise experts, so that gates can weigh them fairly "
-                    "(gating: home).",
+                    advice=advice.on_scale(model),
                 )
 
 
@@ -198,7 +210,7 @@ def _not_collapsed(levels: Sequence[LevelHealth]) -> Finding:
     )
 
 
-def _degradation(levels: Sequence[LevelHealth]) -> Iterator[Finding]:
+def _degradation(levels: Sequence[LevelHealth], model: ModelSpec) -> Iterator[Finding]:
     for level in levels:
         for expert in level.experts:
             # An expert that one gate alone sees was meant for it.
@@ -211,12 +223,11 @@ def _degradation(levels: Sequence[LevelHealth]) -> Iterator[Finding]:
                 says=f"Expert {expert.name} of level {level.name} is shared in name: "
                 f"{len(expert.readers)} gates see it and {by}, which is to give it at "
                 f"least {USED_SHARE:.0%} of an equal share.",
-                advice="Give tasks experts of their own, so that shared ones can stay "
-                "shared (gating: ple or home), or use fewer experts.",
+                advice=advice.on_degradation(model),
             )
 
 
-def _underfitting(levels: Sequence[LevelHealth]) -> Iterator[Finding]:
+def _underfitting(levels: Sequence[LevelHealth], model: ModelSpec) -> Iterator[Finding]:
     for level in levels:
         for task, share in level.own_share.items():
             if share < UNDERFIT_SHARE * level.fair_share[task]:
@@ -227,8 +238,7 @@ def _underfitting(levels: Sequence[LevelHealth]) -> Iterator[Finding]:
                     f"against shared ones they get {share:.0%} of its gradient, less "
                     f"than {UNDERFIT_SHARE:.0%} of the {level.fair_share[task]:.0%} "
                     "that an equal share would be.",
-                    advice="Add own experts to the mixture unweighed (gating: home, "
-                    "whose self gates do), or use fewer shared experts.",
+                    advice=advice.on_underfitting(model),
                 )
 
 

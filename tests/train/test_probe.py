@@ -6,7 +6,10 @@ import pytest
 import torch
 from feature_tables import recipe
 
+from recsys_mtl.config.model import ModelSpec
+from recsys_mtl.data.sample import sample_rows
 from recsys_mtl.features.manifest import FeatureManifest
+from recsys_mtl.model.task_mlp import TaskBatchNorm
 from recsys_mtl.train import train
 from recsys_mtl.train.checkpoint import build
 from recsys_mtl.train.probe import Probe
@@ -54,6 +57,29 @@ def test_probing_changes_no_weight_and_no_state(tables, kind):
         assert all(parameter.grad is None for parameter in model.parameters())
         assert all(module.training for module in model.modules())
         assert probe(model.module) == first
+
+
+def test_probing_moves_no_running_statistic(tables):
+    model = {
+        "gating": {"kind": "home", "levels": [[6], [5]], "lora_rank": 2},
+        "tower": {"kind": "mlp", "hidden": [4], "batch_norm": True},
+    }
+    spec = recipe().model_copy(update={"model": ModelSpec.model_validate(model)})
+    names = tuple(task.name for task in spec.tasks)
+    network = build(spec, FeatureManifest.load(tables), device=CPU).train()
+    norms = [m for m in network.modules() if isinstance(m, TaskBatchNorm)]
+    assert len(norms) >= 3
+
+    def statistics():
+        return [b.clone() for norm in norms for b in (norm.mean_TH, norm.var_TH)]
+
+    before = statistics()
+    Probe(tables, names, device=CPU)(network)
+    assert all(map(torch.equal, before, statistics()))
+    # A step of training on the same rows would have moved every one of them.
+    rows = sample_rows(tables, "valid", tasks=names, limit=512)
+    network(rows.batch(0, rows.num_rows))
+    assert not any(map(torch.equal, before, statistics()))
 
 
 def test_a_single_task_has_nothing_to_compare(tables, tmp_path):

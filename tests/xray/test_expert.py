@@ -1,13 +1,17 @@
 """Planted pathologies of experts are found, and healthy ones are not."""
 
+import re
+
 import pytest
 import torch
 from feature_tables import SCHEMA, encoded_table, recipe
 
+from recsys_mtl.config.model import ModelSpec
 from recsys_mtl.data.batch import EncodedRows
 from recsys_mtl.features.manifest import TaskStats
 from recsys_mtl.model.build import build_network
 from recsys_mtl.model.gating import GateLevel
+from recsys_mtl.xray import advice
 from recsys_mtl.xray.examine import examine_experts
 from recsys_mtl.xray.expert import LevelTally
 from recsys_mtl.xray.verdict import conflict_findings, expert_findings
@@ -31,6 +35,11 @@ def network_of(gating):
     )
 
 
+def model_of(gating, bottom="flat"):
+    kinds = {"gating": {"kind": gating}, "bottom": {"kind": bottom}}
+    return ModelSpec.model_validate(kinds)
+
+
 def health_of(owners, weights, *, outputs=None, norms=None, gates=("task:0", "task:1")):
     """One level's health from planted figures: weights by gate and expert."""
     weight_BTE = torch.tensor(weights).expand(40, -1, -1)
@@ -48,16 +57,16 @@ def health_of(owners, weights, *, outputs=None, norms=None, gates=("task:0", "ta
     return tally.health([tally.groups(t) for t in range(2)])
 
 
-def found(levels, subject):
+def found(levels, subject, gating="mmoe"):
     return [
         finding
-        for finding in expert_findings(levels)
+        for finding in expert_findings(levels, model_of(gating))
         if finding.subject == subject and finding.state == "found"
     ]
 
 
 def state(levels, subject):
-    (one,) = [f for f in expert_findings(levels) if f.subject == subject]
+    (one,) = [f for f in expert_findings(levels, ModelSpec()) if f.subject == subject]
     return one.state
 
 
@@ -173,14 +182,52 @@ def test_a_task_without_labels_has_no_share():
 def test_questions_that_do_not_arise_are_told(gating, moot):
     rows = EncodedRows.of(encoded_table(120, 0), SCHEMA, TASKS)
     levels, _ = examine_experts(network_of(gating), rows, TASKS)
-    findings = list(expert_findings(levels))
+    findings = list(expert_findings(levels, model_of(gating["kind"])))
     assert {f.subject for f in findings if f.state == "moot"} == moot
 
 
 def test_conflicts_are_named_from_the_worst_on():
     cosines = {"a": {"b": -0.3, "c": 0.2}, "b": {"c": -0.8}}
-    findings = list(conflict_findings(cosines, 3))
+    findings = list(conflict_findings(cosines, 3, ModelSpec()))
     assert [f.state for f in findings] == ["found", "found"]
     assert findings[0].says.startswith("b and c pull shared parameters apart")
-    assert [f.state for f in conflict_findings({"a": {"c": 0.0}}, 2)] == ["fine"]
-    assert [f.state for f in conflict_findings({}, 1)] == ["moot"]
+    fine = conflict_findings({"a": {"c": 0.0}}, 2, ModelSpec())
+    assert [f.state for f in fine] == ["fine"]
+    assert [f.state for f in conflict_findings({}, 1, ModelSpec())] == ["moot"]
+
+
+KINDS = ("shared_bottom", "mmoe", "cgc", "ple", "home")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_advice_names_what_the_recipe_has_already(kind):
+    model = model_of(kind, bottom="dtrn")
+    outputs = torch.randn(40, 1, 4, 6, generator=torch.Generator().manual_seed(0))
+    outputs[:, :, 1] = 0.0
+    outputs[:, :, 2] /= 10
+    owners = ("task:0", "task:1", "shared", "shared")
+    weights = [[0.49, 0.0, 0.5, 0.01], [0.0, 0.5, 0.01, 0.49]]
+    norms = torch.tensor([[0.1, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0]])
+    level = health_of(owners, weights, outputs=outputs, norms=norms)
+    findings = [
+        *expert_findings([level], model),
+        *conflict_findings({"click": {"stay": -1.0}}, 2, model),
+    ]
+    assert {f.state for f in findings} == {"found"}
+    subjects = {"collapse", "degradation", "underfitting", "conflict"}
+    assert {f.subject for f in findings} == subjects
+    for finding in findings:
+        assert finding.advice
+        assert not re.search(rf"gating: [a-z ]*\b{kind}\b", finding.advice)
+        assert "dtrn" not in finding.advice
+
+
+def test_advice_names_options_that_there_are():
+    for kind in KINDS:
+        model = model_of(kind)
+        for advise in (getattr(advice, name) for name in advice.__all__):
+            said = advise(model)
+            for option in re.findall(r"gating\.(\w+)", said):
+                assert option in type(model.gating).model_fields
+            for named in re.findall(r"gating: ([a-z]+)(?: or ([a-z]+))?", said):
+                assert {name for name in named if name} <= set(KINDS)
