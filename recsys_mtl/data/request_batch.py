@@ -2,25 +2,13 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import assert_never, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from recsys_mtl.config.feature import (
-    AggregateFeature,
-    CategoricalFeature,
-    CrossFeature,
-    FeatureSpec,
-    HistoryFeature,
-    ListFeature,
-    NumericFeature,
-    QuantileFeature,
-    TimePartFeature,
-)
 from recsys_mtl.data.batch import Batch, EncodedRows, pooled_keys, sequence_keys
-from recsys_mtl.features.contract import RawContract, column_of
 from recsys_mtl.features.schema import FeatureSchema
 
 __all__ = ["RequestBatch", "SchemaSplit"]
@@ -31,9 +19,7 @@ __all__ = ["RequestBatch", "SchemaSplit"]
 class SchemaSplit:
     """Which encoded columns all candidates of a request share.
 
-    A column is shared if every raw column behind it is of the user or the context (the
-    time of the request included) and the table of items cannot fill it; histories
-    always are. All others are the candidate's own.
+    ``features.shared_column.shared_columns`` tells which; histories always are.
 
     Attributes:
         schema: Whole, as the network was built on it.
@@ -46,39 +32,15 @@ class SchemaSplit:
     own: tuple[str, ...]
 
     @classmethod
-    def of(
-        cls,
-        schema: FeatureSchema,
-        contract: RawContract,
-        item_columns: Collection[str] = (),
-    ) -> "SchemaSplit":
-        """Tell columns apart by where their raw columns come from.
-
-        Args:
-            schema: As fitted.
-            contract: What the features read.
-            item_columns: Columns of the table of items. One that the log has too is
-                filled from there, so a feature of it is the candidate's.
-        """
-        varying = frozenset(item_columns) | {
-            column.name for column in contract.signature if column.origin == "item"
-        }
-        if contract.keys.item is not None:
-            varying |= {contract.keys.item}
-        shared = {
-            column
-            for feature in contract.features
-            if _is_shared(feature, varying)
-            for column in _encoded_columns(feature)
-        }
-        shared |= {c for history in schema.histories for c in history.columns}
-        return cls.by_columns(schema, shared)
-
-    @classmethod
     def by_columns(
         cls, schema: FeatureSchema, shared: Collection[str]
     ) -> "SchemaSplit":
-        """Take the shared columns as given; histories must be among them."""
+        """Divide the columns of ``schema``.
+
+        Args:
+            schema: As fitted.
+            shared: Encoded columns; all those of the histories must be among them.
+        """
         split = cls(
             schema,
             tuple(column for column in schema.columns if column in shared),
@@ -187,25 +149,3 @@ class RequestBatch:
             label_NT=None,
         )
         return rows.batch(0, rows.num_rows)
-
-
-def _is_shared(feature: FeatureSpec, varying: frozenset[str]) -> bool:
-    match feature:
-        case (
-            CategoricalFeature() | NumericFeature() | QuantileFeature() | ListFeature()
-        ):
-            return column_of(feature) not in varying
-        case CrossFeature():
-            return varying.isdisjoint(feature.columns)
-        case TimePartFeature() | HistoryFeature():
-            return True
-        case AggregateFeature():
-            return feature.by == "user"
-        case _:
-            assert_never(feature)
-
-
-def _encoded_columns(feature: FeatureSpec) -> tuple[str, ...]:
-    if isinstance(feature, AggregateFeature):
-        return f"{feature.name}.count", f"{feature.name}.rate"
-    return (feature.name,)

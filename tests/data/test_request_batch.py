@@ -19,6 +19,7 @@ from recsys_mtl.data.batch import to_batch
 from recsys_mtl.data.request_batch import RequestBatch, SchemaSplit
 from recsys_mtl.features.contract import RawContract
 from recsys_mtl.features.schema import FeatureSchema, HistoryField, IdField, RawColumn
+from recsys_mtl.features.shared_column import shared_columns
 
 CONTRACT = RawContract(
     features=(
@@ -108,7 +109,7 @@ SHARED = (
     "clicks.liked",
     "clicks.gap",
 )
-SPLIT = SchemaSplit.of(SCHEMA, CONTRACT)
+SPLIT = SchemaSplit.by_columns(SCHEMA, shared_columns(SCHEMA, CONTRACT))
 
 
 def encoded(num_rows, seed):
@@ -146,8 +147,8 @@ def test_the_key_of_the_item_is_the_candidates_though_the_log_has_it():
 
 
 def test_what_the_table_of_items_fills_is_the_candidates():
-    split = SchemaSplit.of(SCHEMA, CONTRACT, item_columns=("item", "price"))
-    assert set(split.own) - set(SPLIT.own) == {"price", "price_level"}
+    shared = shared_columns(SCHEMA, CONTRACT, item_columns=("item", "price"))
+    assert set(SPLIT.shared) - shared == {"price", "price_level"}
 
 
 def test_histories_cannot_be_the_candidates():
