@@ -20,6 +20,7 @@ from recsys_mtl.data.request_batch import SchemaSplit
 from recsys_mtl.errors import ArtifactError
 from recsys_mtl.features.featurizer import Featurizer
 from recsys_mtl.features.join import FeatureStore
+from recsys_mtl.features.shared_column import shared_columns
 from recsys_mtl.features.snapshot import EncodedEntities, encode_entities
 
 __all__ = ["ENCODED_FOLDER", "EncodedStore", "encode_store", "row_features", "split_of"]
@@ -79,7 +80,8 @@ class EncodedStore:
 def split_of(featurizer: Featurizer, store: FeatureStore) -> SchemaSplit:
     """Tell which encoded columns all candidates of a request share."""
     columns = () if store.items is None else store.items.columns
-    return SchemaSplit.of(featurizer.schema, featurizer.contract, columns)
+    shared = shared_columns(featurizer.schema, featurizer.contract, columns)
+    return SchemaSplit.by_columns(featurizer.schema, shared)
 
 
 def row_features(featurizer: Featurizer, columns: tuple[str, ...]) -> tuple[str, ...]:
