@@ -129,8 +129,10 @@ class EntityTable:
         Shape:
             - return: ``(keys,)`` of ``int64``
         """
-        kind = key_type(self.rows.schema.field(self.key).type)
-        return self.index.find(cast_column(keys, kind).array)
+        kind = self.rows.schema.field(self.key).type
+        if keys.type == kind:  # empty text, which counts as none, is no key of a row
+            return self.index.find(keys)
+        return self.index.find(cast_column(keys, key_type(kind)).array)
 
     def take(self, row_B: np.ndarray, columns: tuple[str, ...]) -> pa.Table:
         """Rows by number, with nulls for -1."""

@@ -5,9 +5,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from recsys_mtl.features.column import filled, flat
+from recsys_mtl.features.column import absent, filled, flat
 
 __all__ = ["mix", "seed_of", "stable_hash"]
 
@@ -53,7 +52,9 @@ def stable_hash(array: pa.Array | pa.ChunkedArray, seed: int = 0) -> np.ndarray:
         or pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
     ):
-        return _hash_bytes(values.cast(pa.large_binary()), start)
+        if not (pa.types.is_string(kind) or pa.types.is_large_binary(kind)):
+            values = values.cast(pa.large_binary())
+        return _hash_bytes(values, start)
     elif pa.types.is_floating(kind):
         reals = filled(values.cast(pa.float64()), 0.0)
         words = (reals + 0.0).view(np.uint64)  # -0.0 becomes 0.0
@@ -89,14 +90,19 @@ def seed_of(name: str) -> int:
 def _hash_bytes(values: pa.Array, start: np.uint64) -> npt.NDArray[np.uint64]:
     """Hash byte strings eight bytes at a time, all rows at once."""
     count = len(values)
-    lengths = filled(pc.binary_length(values), 0).astype(np.int64)
-    hashes = mix(lengths.view(np.uint64) ^ start)
+    if count == 0:
+        return np.empty(0, np.uint64)
     _, offset_buffer, data_buffer = values.buffers()
-    if count == 0 or data_buffer is None or not lengths.any():
+    width = np.int32 if pa.types.is_string(values.type) else np.int64
+    ends = np.frombuffer(offset_buffer, width)[
+        values.offset : values.offset + count + 1
+    ].astype(np.int64)
+    offsets, lengths = ends[:-1], np.diff(ends)
+    if values.null_count:
+        lengths[absent(values)] = 0
+    hashes = mix(lengths.view(np.uint64) ^ start)
+    if data_buffer is None or not lengths.any():
         return hashes
-    offsets = np.frombuffer(offset_buffer, np.int64)[
-        values.offset : values.offset + count
-    ]
     first, last = int(offsets[0]), int(offsets[-1] + lengths[-1])
     data = np.zeros(last - first + 8, np.uint8)
     data[: last - first] = np.frombuffer(data_buffer, np.uint8)[first:last]

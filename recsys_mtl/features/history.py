@@ -104,6 +104,8 @@ class Windows:
     @property
     def events(self) -> np.ndarray:
         """Numbers of the events of all rows, one row after the other."""
+        if len(self.start_B) == 1:
+            return np.arange(self.start_B[0], self.stop_B[0])
         lengths = self.lengths_B
         ends = np.cumsum(lengths)
         total = int(ends[-1]) if len(ends) else 0
@@ -136,11 +138,20 @@ def as_of(
         >>> [log.time_us[a:b].tolist() for a, b in zip(windows.start_B, windows.stop_B)]
         [[10], [20, 30]]
     """
+    if len(log.offsets) < 2:
+        zeros = np.zeros(len(user_row_B), np.int64)
+        return Windows(zeros, zeros)
+    if len(user_row_B) <= _FEW:
+        low, start = np.zeros((2, len(user_row_B)), np.int64)
+        rows = zip(user_row_B.tolist(), time_B.tolist(), strict=True)
+        for i, (one, time) in enumerate(rows):
+            if one >= 0:
+                begin, end = int(log.offsets[one]), int(log.offsets[one + 1])
+                low[i] = begin + log.time_us[begin:end].searchsorted(time)
+                start[i] = max(begin, low[i] - length)
+        return Windows(start, low)
     nobody = user_row_B < 0
     user = np.where(nobody, 0, user_row_B)
-    if len(log.offsets) < 2:
-        zeros = np.zeros(len(user), np.int64)
-        return Windows(zeros, zeros)
     first = log.offsets[user]
     last = np.where(nobody, first, log.offsets[user + 1])
     low = _earlier(log.time_us, first, last, time_B)
@@ -151,11 +162,6 @@ def _earlier(
     time_us: np.ndarray, first_B: np.ndarray, last_B: np.ndarray, time_B: np.ndarray
 ) -> np.ndarray:
     """Where the events of each segment stop to be earlier than its row's time."""
-    if len(first_B) <= _FEW:
-        segments = zip(first_B.tolist(), last_B.tolist(), time_B.tolist(), strict=True)
-        return np.array(
-            [a + int(time_us[a:b].searchsorted(t)) for a, b, t in segments], np.int64
-        )
     low, high = first_B.copy(), last_B.copy()
     active = np.flatnonzero(low < high)
     # Requests come after most of the log: often no event is left out.

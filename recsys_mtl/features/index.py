@@ -113,13 +113,24 @@ class ValueIndex:
             pending, here = pending[alike], here[alike]
             if len(pending) == 0:
                 break
-            same = pc.equal(
-                self.values.take(pa.array(here)), column.take(pa.array(pending))
-            ).to_numpy(zero_copy_only=False)
+            same = self._same(here, column, pending)
             found[pending[same]] = here[same]
             pending = pending[~same]
             places[pending] += 1
         return found
 
+    def _same(
+        self, places: np.ndarray, wanted: pa.Array, rows: np.ndarray
+    ) -> np.ndarray:
+        """Whether the values at ``places`` are the wanted ones at ``rows``."""
+        if len(rows) <= _VERY_FEW:
+            pairs = zip(places.tolist(), rows.tolist(), strict=True)
+            return np.array([self.values[a].equals(wanted[b]) for a, b in pairs], bool)
+        same: np.ndarray = pc.equal(
+            self.values.take(pa.array(places)), wanted.take(pa.array(rows))
+        ).to_numpy(zero_copy_only=False)
+        return same
+
 
 _FEW = 64
+_VERY_FEW = 8

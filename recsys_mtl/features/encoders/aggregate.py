@@ -62,7 +62,7 @@ class Aggregate(Artifact):
         """As ``rates``, of numbers that are all there and not negative."""
         hit = np.minimum(hit_B, count_B)
         # A mean of 0 or 1 has no log-odds.
-        mean = np.clip(self.mean, _LEAST_MEAN, 1.0 - _LEAST_MEAN)
+        mean = min(max(self.mean, _LEAST_MEAN), 1.0 - _LEAST_MEAN)
         yes = hit + self.prior_rows * mean
         no = count_B - hit + self.prior_rows * (1.0 - mean)
         log_odds = np.log(yes / no) - np.log(mean / (1.0 - mean))
