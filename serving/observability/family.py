@@ -26,9 +26,9 @@ CANDIDATE_EDGES_LONG: Final = (*CANDIDATE_EDGES, 2000.0, 5000.0)
 REQUEST_EDGES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
 PROBABILITY_EDGES: Final = tuple(
-    float(f"{1.0 / (1.0 + math.exp(-k / 2.0)):.6g}") for k in range(-20, 21)
+    float(f"{1.0 / (1.0 + math.exp(-k / 2.0)):.6g}") for k in range(-20, 15)
 )
-"""Bins a half wide on the logit scale, -10 to 10, written as probabilities.
+"""Bins a half wide on the logit scale, -10 to 7, written as probabilities.
 
 Fixed for ever, so that any two windows of any two models have the same bins: their
 population stability index is exact, and replicas add up.

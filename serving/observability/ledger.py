@@ -1,7 +1,7 @@
 """Counts of one replica, cheap enough to keep for every request."""
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -15,9 +15,10 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.utils import floatToGoString
 
+from serving.observability.bins import FloatBins
 from serving.observability.family import FAMILIES, Family
 
-__all__ = ["Histogram", "Labels", "Ledger", "le_labels"]
+__all__ = ["Histogram", "Labels", "Ledger", "TaskHistograms", "le_labels"]
 
 Labels = tuple[str, ...]
 
@@ -29,30 +30,65 @@ class Histogram:
     Args:
         edges: Upper ends of the bins, ascending; a last bin takes what is beyond.
 
+    Attributes:
+        counts: Of each bin.
+        total: Of all values: an array of one number, so that a row of a larger one can
+            stand here.
+
     Example:
         >>> histogram = Histogram((1.0, 2.0))
         >>> histogram.observe(1.0)
         >>> histogram.counts
-        [1, 0, 0]
+        array([1, 0, 0])
     """
 
-    __slots__ = ("counts", "edges", "sum")
+    __slots__ = ("counts", "edges", "total")
 
     def __init__(self, edges: tuple[float, ...]) -> None:
         self.edges = edges
-        self.counts = [0] * (len(edges) + 1)
-        self.sum = 0.0
+        self.counts: Int[np.ndarray, " bins"] = np.zeros(len(edges) + 1, np.int64)
+        self.total: Float[np.ndarray, " one"] = np.zeros(1)
 
     def observe(self, value: float) -> None:
         """Count one value, not NaN."""
         self.counts[bisect_left(self.edges, value)] += 1
-        self.sum += value
+        self.total[0] += value
 
-    def add(self, counts: Int[np.ndarray, " bins"], total: float) -> None:
-        """Count many values at once: how many are in each bin, and their sum."""
-        for i in np.flatnonzero(counts).tolist():
-            self.counts[i] += int(counts[i])
-        self.sum += total
+
+@final
+class TaskHistograms:
+    """One histogram a task, counted together.
+
+    Args:
+        histograms: Of the tasks, all with the same edges; they share memory with this
+            from now on.
+        bins: Of these edges.
+    """
+
+    def __init__(self, histograms: Sequence[Histogram], bins: FloatBins) -> None:
+        self._bins = bins
+        self._counts_TB = np.stack([histogram.counts for histogram in histograms])
+        self._total_T1 = np.stack([histogram.total for histogram in histograms])
+        for t, histogram in enumerate(histograms):
+            histogram.counts, histogram.total = self._counts_TB[t], self._total_T1[t]
+
+    def observe(
+        self,
+        value_NT: Float[np.ndarray, "values tasks"],
+        total_T: Float[np.ndarray, " tasks"],
+    ) -> None:
+        """Count finite values of all tasks.
+
+        Args:
+            value_NT: Values.
+            total_T: Their sums.
+
+        Shape:
+            - value_NT: ``(values, tasks)``, float32
+            - total_T: ``(tasks,)``
+        """
+        self._counts_TB += self._bins.counts(value_NT)
+        self._total_T1[:, 0] += total_T
 
 
 @final
@@ -105,19 +141,6 @@ class Ledger:
             found = of[labels] = Histogram(FAMILIES[name].edges)
         return found
 
-    def observe_all(
-        self, name: str, *labels: str, values: Float[np.ndarray, " values"]
-    ) -> None:
-        """Count many finite values in a histogram.
-
-        Shape:
-            - values: ``(values,)``
-        """
-        histogram = self.histogram(name, *labels)
-        place = np.searchsorted(np.asarray(histogram.edges), values, side="left")
-        counts = np.bincount(place, minlength=len(histogram.counts))
-        histogram.add(counts, float(values.sum(dtype=np.float64)))
-
     def clear_gauges(self) -> None:
         """Forget all gauges, for some may be about models that are gone."""
         for values in self.gauges.values():
@@ -147,7 +170,7 @@ class Ledger:
                 for values, histogram in self.histograms[name].items():
                     upto = np.cumsum(histogram.counts).tolist()
                     buckets = list(zip(les, upto, strict=True))
-                    told.add_metric(values, buckets, histogram.sum)
+                    told.add_metric(values, buckets, float(histogram.total[0]))
                 return told
 
 

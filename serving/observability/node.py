@@ -83,13 +83,14 @@ class NodeFolder:
     def _write_histogram(
         self, family: Family, labels: Labels, histogram: Histogram
     ) -> None:
-        state = (histogram.sum, *histogram.counts)
+        counts, total = histogram.counts.tolist(), float(histogram.total[0])
+        state = (total, *counts)
         if self._histogram_states.get((family.name, labels)) == state:
             return
         self._histogram_states[family.name, labels] = state
         name, file = family.name, self._histograms
-        file.write(family, f"{name}_sum", labels, histogram.sum)
-        for le, count in zip(_LES[name], histogram.counts, strict=True):
+        file.write(family, f"{name}_sum", labels, total)
+        for le, count in zip(_LES[name], counts, strict=True):
             file.write(family, f"{name}_bucket", labels, float(count), le)
 
     def _write_gauges(self) -> None:

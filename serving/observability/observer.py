@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final, final
+from weakref import WeakKeyDictionary
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
@@ -14,6 +15,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys_mtl.rank.observation import Observation
+from serving.model_set import ServedModel
 from serving.observability.feedback import (
     Answers,
     Feedback,
@@ -25,8 +27,13 @@ from serving.observability.ledger import Ledger
 from serving.observability.log import RequestLog
 from serving.observability.node import NodeFolder
 from serving.observability.note import BatchNote
+from serving.observability.prediction import PredictionTally
 from serving.observability.record import Record, Stage, recording, usable_id
-from serving.observability.tally import count_batch, count_features, count_request
+from serving.observability.tally import (
+    count_batch,
+    count_features,
+    count_request,
+)
 from serving.observability.trace import Tracing
 from serving.service import Service
 
@@ -74,6 +81,9 @@ class Observer:
         self._node = None if folder is None else NodeFolder(folder, self._ledger)
         self._feature_interval_s = settings.feature_sample_interval_s
         self._features_counted = 0.0
+        self._tallies: WeakKeyDictionary[ServedModel, PredictionTally] = (
+            WeakKeyDictionary()
+        )
         self._latest: dict[str, BatchNote] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -161,7 +171,11 @@ class Observer:
         return _OTHER
 
     def _count(self, note: BatchNote) -> None:
-        count_batch(self._ledger, note, self._answers)
+        model = note.model
+        tally = self._tallies.get(model)
+        if tally is None:
+            tally = self._tallies[model] = PredictionTally(self._ledger, model.card)
+        count_batch(self._ledger, note, tally, self._answers)
         self._latest[note.model.name] = note
         self._plan()
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from recsys_mtl.errors import RecsysError
 from recsys_mtl.rank.card import ModelCard
-from recsys_mtl.rank.observation import Observation
 from recsys_mtl.rank.request import (
     RankResponse,
     ScoreResponse,
@@ -18,6 +17,7 @@ from recsys_mtl.rank.request import (
 from serving.observability.feedback import Answers
 from serving.observability.ledger import Ledger
 from serving.observability.note import BatchNote
+from serving.observability.prediction import PredictionTally
 from serving.observability.record import Record
 
 __all__ = ["count_batch", "count_features", "count_request"]
@@ -63,12 +63,15 @@ def count_request(
             ledger.add("recsys_clients_left_total", route)
 
 
-def count_batch(ledger: Ledger, note: BatchNote, answers: Answers) -> None:
+def count_batch(
+    ledger: Ledger, note: BatchNote, tally: PredictionTally, answers: Answers
+) -> None:
     """Count a batch, its predictions and its unknown ids; remember its answers.
 
     Args:
         ledger: Gains the counts.
         note: Of the batch.
+        tally: Of the model.
         answers: Gain those that feedback may come for.
     """
     card = note.model.card
@@ -82,7 +85,9 @@ def count_batch(ledger: Ledger, note: BatchNote, answers: Answers) -> None:
             if place in seen.ids and ask.request_id is not None:
                 ids = seen.ids[place]
                 answers.remember(ask.request_id, card, ids, prediction_NT)
-        _count_predictions(ledger, card, seen)
+        parts = list(seen.prediction_BT.values())
+        if parts:
+            tally.count(parts[0] if len(parts) == 1 else np.concatenate(parts))
     ledger.histogram("recsys_batch_requests", card.name).observe(float(len(note.asks)))
     ledger.histogram("recsys_batch_rows", card.name).observe(float(rows))
 
@@ -116,29 +121,6 @@ async def count_features(ledger: Ledger, note: BatchNote) -> None:
             ("recsys_unseen_cells_total", gap.unseen),
         ):
             ledger.add(name, *of, feature, by=float(count))
-
-
-def _count_predictions(ledger: Ledger, card: ModelCard, seen: Observation) -> None:
-    if not seen.prediction_BT:
-        return
-    parts = list(seen.prediction_BT.values())
-    prediction_NT = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    # A copy by task: numbers that lie together are sorted into bins twice as fast.
-    prediction_TN = np.ascontiguousarray(prediction_NT.T)
-    for task, given_N in zip(card.tasks, prediction_TN, strict=True):
-        prediction_N = given_N
-        of = (card.name, card.version, task.name)
-        if not np.isfinite(prediction_N.sum()):
-            finite_N = np.isfinite(prediction_N)
-            missed = float(len(finite_N) - finite_N.sum())
-            ledger.add("recsys_predictions_not_finite_total", *of, by=missed)
-            prediction_N = prediction_N[finite_N]
-        name = (
-            "recsys_predicted_probability"
-            if task.kind == "binary"
-            else "recsys_predicted_amount"
-        )
-        ledger.observe_all(name, *of, values=prediction_N)
 
 
 def _count_ids(ledger: Ledger, card: ModelCard, answer: object, rows: int) -> None:
