@@ -62,13 +62,13 @@ def create_app(
 
 
 async def _refused(request: Request, fault: Exception) -> Response:
-    del request
+    path = request.url.path
     if isinstance(fault, HttpFault):
-        return error_response(fault)
+        return error_response(fault, path)
     field = fault.field if isinstance(fault, RequestError) else None
     message = fault.message if isinstance(fault, RequestError) else str(fault)
     return error_response(
-        HttpFault(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", message, field)
+        HttpFault(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", message, field), path
     )
 
 
@@ -83,7 +83,8 @@ async def _no_route(request: Request, fault: Exception) -> Response:
             message = f"{request.url.path} takes {allowed}, not {request.method}"
         case _:
             message = fault.detail
-    response = error_response(HttpFault(status, status.name.lower(), message))
+    fault_of_route = HttpFault(status, status.name.lower(), message)
+    response = error_response(fault_of_route, request.url.path)
     response.headers.update(fault.headers or {})
     return response
 

@@ -8,6 +8,7 @@ from msgspec import Struct
 from starlette.responses import Response
 
 from serving.observability.record import note_fault, stage
+from serving.tensor_message import InferError
 
 __all__ = ["ErrorBody", "ErrorDetail", "HttpFault", "error_response", "json_response"]
 
@@ -60,10 +61,13 @@ class HttpFault(Exception):  # noqa: N818 - a refusal, told to the caller
         self.reason = reason
 
 
-def error_response(fault: HttpFault) -> Response:
-    """Tell the caller of ``fault``."""
+def error_response(fault: HttpFault, path: str = "") -> Response:
+    """Tell the caller of ``fault``, as the protocol of ``path`` has it."""
     note_fault(fault.code, fault.reason)
-    body = ErrorBody(ErrorDetail(fault.code, fault.message, fault.field))
+    body: Struct = ErrorBody(ErrorDetail(fault.code, fault.message, fault.field))
+    if path == "/v2" or path.startswith("/v2/"):
+        place = "" if fault.field is None else f"{fault.field}: "
+        body = InferError(place + fault.message)
     response = json_response(body, fault.status)
     response.headers.update(fault.headers)
     return response

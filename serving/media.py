@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from serving.fault import HttpFault
 
-__all__ = ["ARROW", "JSON", "MediaType", "sent_as", "wanted_as"]
+__all__ = ["ARROW", "JSON", "MediaType", "refuse_compressed", "sent_as", "wanted_as"]
 
 MediaType = Literal["application/json", "application/vnd.apache.arrow.stream"]
 
@@ -18,11 +18,11 @@ ARROW: Final = "application/vnd.apache.arrow.stream"
 _AS_JSON = {"", JSON, "text/plain", "application/x-www-form-urlencoded", "text/json"}
 
 
-def sent_as(request: Request) -> MediaType:
-    """Read what the body is.
+def refuse_compressed(request: Request) -> None:
+    """Refuse a compressed body, of which a small one may be large.
 
     Raises:
-        HttpFault: 415 for neither JSON nor Arrow, and for compressed bodies.
+        HttpFault: 415.
     """
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
@@ -32,6 +32,15 @@ def sent_as(request: Request) -> MediaType:
             f"bodies must not be compressed, got {encoding[:40]!r}; send it plain",
             "content-encoding",
         )
+
+
+def sent_as(request: Request) -> MediaType:
+    """Read what the body is.
+
+    Raises:
+        HttpFault: 415 for neither JSON nor Arrow, and for compressed bodies.
+    """
+    refuse_compressed(request)
     given = request.headers.get("content-type", "")
     kind = given.partition(";")[0].strip().lower()
     if kind == ARROW:

@@ -44,7 +44,11 @@ def describe(
         for contents in (operation.takes, operation.answers)
         for content in contents.values()
         if not isinstance(content, dict)
-    } | {operation.fault: None for operation in operations if operation.faults}
+    }
+    for operation in operations:
+        types |= dict.fromkeys(operation.uses)
+        if operation.faults:
+            types[operation.fault] = None
     # Arrow streams carry this one, wherever it is not a body of its own.
     _, components = msgspec.json.schema_components(
         [*types, *([] if RankRequest in types else [RankRequest])], ref_template=_REF

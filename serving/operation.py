@@ -93,6 +93,7 @@ class Operation:
         headers: Of answers, with what they tell.
         faults: Other statuses that are answered.
         fault: Body of these.
+        uses: Types that schemas among the above refer to.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -109,6 +110,7 @@ class Operation:
     headers: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[HTTPStatus, ...] = ()
     fault: type[Struct] = ErrorBody
+    uses: tuple[type[Struct], ...] = ()
 
     def __post_init__(self) -> None:
         told = {p.name for p in self.parameters if p.where == "path"}

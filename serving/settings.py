@@ -103,8 +103,8 @@ class LimitSettings(_Settings):
     )
     max_cell_bytes: PositiveInt = Field(
         32 * 1024 * 1024,
-        description="what the values of an Arrow table take once none is shared; larger "
-        "ones get 422",
+        description="what the values of an Arrow table take once none is shared; "
+        "larger ones get 422",
     )
     header_timeout_s: PositiveFloat = Field(
         10.0, description="time a connection has to send the headers of a request"

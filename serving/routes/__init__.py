@@ -6,6 +6,7 @@ Takes bytes and headers, gives bytes and headers; must not know queues or clocks
 from serving.operation import Operation
 from serving.routes.documentation import DOCUMENTATION
 from serving.routes.health import HEALTH
+from serving.routes.inference import INFERENCE
 from serving.routes.models import MODELS
 from serving.routes.observability import OBSERVABILITY
 from serving.routes.ranking import RANKING
@@ -14,6 +15,7 @@ __all__ = ["OPERATIONS"]
 
 OPERATIONS: tuple[Operation, ...] = (
     *RANKING,
+    *INFERENCE,
     *MODELS,
     *OBSERVABILITY,
     *HEALTH,
