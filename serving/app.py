@@ -1,19 +1,19 @@
 """The ASGI app: routes, and faults as JSON."""
 
-import logging
-import uuid
 from collections.abc import Mapping
 from http import HTTPStatus
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from recsys_mtl.errors import DataError, RequestError
 from recsys_mtl.rank.ranker import Ranker
 from serving.fault import HttpFault, error_response
+from serving.gate import Gate
 from serving.model_set import ModelSet
 from serving.observability.observer import ObservedApp, Observer
 from serving.openapi import describe
@@ -23,8 +23,6 @@ from serving.service import Service
 from serving.settings import ServingSettings
 
 __all__ = ["create_app"]
-
-logger = logging.getLogger(__name__)
 
 _CLIENT_LEFT = 499  # nginx's number; there is nobody left to read it
 
@@ -52,8 +50,8 @@ def create_app(
             DataError: _refused,
             HTTPException: _no_route,
             ClientDisconnect: _client_left,
-            Exception: _unexpected,
         },
+        middleware=[Middleware(Gate, settings=settings)],
     )
     app.state.service = service = Service(models, settings)
     app.state.observer = Observer(service, app)
@@ -92,12 +90,3 @@ async def _no_route(request: Request, fault: Exception) -> Response:
 async def _client_left(request: Request, fault: Exception) -> Response:
     del request, fault
     return Response(status_code=_CLIENT_LEFT)
-
-
-async def _unexpected(request: Request, fault: Exception) -> Response:
-    number = uuid.uuid4().hex
-    logger.error("%s failed, id %s", request.url.path, number, exc_info=fault)
-    message = f"the server failed; its log has the reason under id {number}"
-    return error_response(
-        HttpFault(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", message)
-    )

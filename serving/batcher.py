@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import math
 import time
 from collections import deque
@@ -26,6 +27,8 @@ from serving.observability.note import BatchNote, Waiting
 from serving.settings import BatchingSettings, OverloadSettings
 
 __all__ = ["Answer", "Ask", "Batcher", "too_late"]
+
+logger = logging.getLogger(__name__)
 
 Ask = RankRequest | ScoreRequest
 Answer = RankResponse | ScoreResponse
@@ -176,7 +179,8 @@ class Batcher:
         self.refuse_if_full(rows)
         wait_s = self.expected_wait_s()
         own_s = self._cost(model).of(1, rows)
-        if wait_s and time.monotonic() + wait_s + own_s > deadline:
+        now = time.monotonic()
+        if wait_s and now < deadline < now + wait_s + own_s:
             raise self.overloaded(
                 "deadline",
                 f"the answer would take {wait_s + own_s:.3f} s, longer than the "
@@ -281,7 +285,10 @@ class Batcher:
         # First the worker, then the answers, so that it does not wait for them.
         self._flush()
         batch.note.outcomes = outcomes
-        self.watch(batch.note)
+        try:
+            self.watch(batch.note)
+        except Exception:
+            logger.exception("a batch could not be noted")
         for job, outcome in zip(batch.jobs, outcomes, strict=True):
             if job.future.done():
                 continue  # cancelled meanwhile

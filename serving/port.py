@@ -2,10 +2,11 @@
 
 import errno
 import socket
+from ipaddress import ip_address
 
 from recsys_mtl.errors import EnvironmentFault
 
-__all__ = ["claim_port", "free_ports", "url_of"]
+__all__ = ["claim_port", "free_ports", "is_loopback", "url_of"]
 
 
 def claim_port(host: str, port: int) -> socket.socket:
@@ -45,6 +46,20 @@ def free_ports(count: int) -> list[int]:
     for sock in claimed:
         sock.close()
     return ports
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches ``host``; names that are none are refused.
+
+    Example:
+        >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
+        (True, False)
+    """
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        return True  # nobody can listen there, which claim_port says better
+    return all(ip_address(str(at[4][0]).split("%")[0]).is_loopback for at in found)
 
 
 def url_of(claimed: socket.socket) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from recsys_mtl.errors import ConfigError
+from serving.port import is_loopback
 from serving.settings import ServingSettings
 from serving.signals import stopped_by_signals
 
@@ -31,6 +32,7 @@ def serve(
     """
     if not settings.models:
         raise ConfigError("there is no bundle to serve; name one in models")
+    _refuse_an_open_door(settings)
     stop = stop or threading.Event()
     with stopped_by_signals(stop):
         match settings.server.engine:
@@ -44,3 +46,14 @@ def serve(
                 run_ray(settings, on_ready=on_ready, stop=stop)
             case _:
                 assert_never(settings.server.engine)
+
+
+def _refuse_an_open_door(settings: ServingSettings) -> None:
+    auth, host = settings.auth, settings.server.host
+    if auth.keys_file is not None or auth.open_to_network or is_loopback(host):
+        return
+    raise ConfigError(
+        f"host {host} can be reached by other machines, and without keys each of them "
+        "may ask; name a file of keys in auth.keys_file (`recsys-mtl keys new` makes "
+        "one), or give --no-auth where something in front checks who asks"
+    )

@@ -15,6 +15,7 @@ from serving.app import create_app
 from serving.model_set import load_models
 from serving.observability.log import logs_written
 from serving.port import claim_port, url_of
+from serving.protocol import bounded_protocol
 from serving.service import Service
 from serving.settings import ServingSettings
 
@@ -48,6 +49,8 @@ def run_uvicorn(
         observer, logs = app.state.observer, settings.observability.log
         config = uvicorn.Config(
             app,
+            http=bounded_protocol(settings.limits.header_timeout_s),
+            ws="none",
             lifespan="off",
             log_config=None,
             log_level=logging.INFO if settings.verbose else logging.CRITICAL,

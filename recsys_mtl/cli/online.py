@@ -1,7 +1,7 @@
 """The commands that answer requests, and say who may ask."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -22,9 +22,19 @@ Example: [bold]recsys-mtl serve serving.yaml --replicas 4[/bold]
 """
 
 
+_keys = typer.Typer(
+    name="keys",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Keys of those who may ask a server.",
+    epilog="Example: [bold]recsys-mtl keys new --scopes rank[/bold]",
+)
+
+
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module to ``app``."""
     app.command(epilog=_EXAMPLES, rich_help_panel="Stages")(serve)
+    app.add_typer(_keys, rich_help_panel="Stages")
 
 
 def serve(
@@ -64,6 +74,13 @@ def serve(
         int | None,
         typer.Option(min=1, help="Compute threads of a replica.", show_default="1"),
     ] = None,
+    no_auth: Annotated[
+        bool,
+        typer.Option(
+            "--no-auth",
+            help="Serve other machines without keys: something in front checks them.",
+        ),
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Answer HTTP requests until Ctrl-C: POST /v1/rank and /v1/score, GET /docs.
@@ -82,6 +99,9 @@ def serve(
         "threads": threads,
     }
     settings = _with(load_settings(source), given)
+    if no_auth:
+        auth = settings.auth.model_copy(update={"open_to_network": True})
+        settings = settings.model_copy(update={"auth": auth})
     status = STDERR.status("starting the server")
 
     def tell(url: str) -> None:
@@ -109,3 +129,49 @@ def _with(settings: "ServingSettings", given: dict[str, Any]) -> "ServingSetting
             "verbose": settings.verbose or is_verbose(),
         }
     )
+
+
+@_keys.command(
+    epilog="Example: [bold]recsys-mtl keys new --scopes rank,feedback --name shop"
+    "[/bold]"
+)
+def new(
+    scopes: Annotated[
+        str,
+        typer.Option(help="What it opens, with commas: rank, feedback, admin."),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="For logs and rate limits.", show_default="the scopes and today"
+        ),
+    ] = None,
+    days: Annotated[
+        int | None,
+        typer.Option(min=1, help="How long it is good.", show_default="for ever"),
+    ] = None,
+) -> None:
+    """Make a key: prints it once, and the line for the file of keys.
+
+    Only the line's hash of it is ever stored. To change a key, add the new line, let
+    callers change over, then delete the old line; a running server sees both at once.
+    """
+    from datetime import UTC, datetime, timedelta
+    from typing import get_args
+
+    from serving.keys import Scope, new_key
+
+    wanted = [scope.strip() for scope in scopes.split(",")]
+    for scope in wanted:
+        if scope not in get_args(Scope):
+            raise typer.BadParameter(
+                f"{scope!r} is no scope; there are {', '.join(get_args(Scope))}",
+                param_hint="--scopes",
+            )
+    today = datetime.now(UTC).date()
+    end = None if days is None else today + timedelta(days=days)
+    key, line = new_key(
+        name or f"{'-'.join(wanted)}-{today}", cast("list[Scope]", wanted), end
+    )
+    STDOUT.print(f"key, shown this once:\n{key}\n", soft_wrap=True, highlight=False)
+    STDOUT.print(f"line for the file of keys:\n{line}", soft_wrap=True, markup=False)
