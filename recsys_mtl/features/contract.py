@@ -162,6 +162,9 @@ class RawContract(Artifact):
         spec = self.timestamp
         scored = {self.keys.user, self.keys.item, spec and spec.column}
         scored |= {
+            column for history in histories for column in self.match_types(history)
+        }
+        scored |= {
             column
             for feature in features
             if not getattr(feature, "history_only", False)

@@ -194,13 +194,14 @@ def encode_entities(
     # Who is unknown has no cells.
     blocks.append(part.encode(pa.table({"": pa.nulls(1)})))
     encoded = pa.concat_tables(blocks)
+    num_rows = 1 if table is None else 1 + table.rows.num_rows
     single = tuple(f.name for f in schema.ids if not (f.multi or f.history_only))
     return EncodedEntities(
         keyed=keyed,
         id_columns=single,
-        ids_EF=_matrix(encoded, single, np.int32),
+        ids_EF=_matrix(encoded, single, num_rows, np.int32),
         dense_columns=schema.dense,
-        dense_EM=_matrix(encoded, schema.dense, np.float32),
+        dense_EM=_matrix(encoded, schema.dense, num_rows, np.float32),
         lists={
             field.name: _ragged(encoded.column(field.name), field.size)
             for field in schema.ids
@@ -215,8 +216,11 @@ def _with_rows(table: pa.Table, num_rows: int) -> pa.Table:
     return table if table.num_columns else pa.table({"": pa.nulls(num_rows)})
 
 
-def _matrix(table: pa.Table, columns: tuple[str, ...], kind: type) -> np.ndarray:
-    matrix = np.empty((table.num_rows, len(columns)), kind)
+def _matrix(
+    table: pa.Table, columns: tuple[str, ...], num_rows: int, kind: type
+) -> np.ndarray:
+    # Asked for, since a table of no columns forgets how many rows it has.
+    matrix: np.ndarray = np.empty((num_rows, len(columns)), kind)
     for place, name in enumerate(columns):
         matrix[:, place] = table.column(name).to_numpy()
     return matrix

@@ -106,8 +106,9 @@ class RequestEncoder:
         always = set() if spec is None else {spec.column}
         # Which of two tables fills a cell is for the plain path to know, and which
         # events are like a candidate.
-        self._ambiguous = bool((users & items) - contract.stored_lists)
-        self._ambiguous |= any(history.match for history in contract.histories)
+        ambiguous = (users & items) - contract.stored_lists
+        matched = any(history.match for history in contract.histories)
+        self._divisible = not (ambiguous or matched)
         self._shared_always = _readers(self._shared_reads, always)
         self._own_always = _readers(self._own_reads, {*always, self._user_key, *users})
         self._shared_by_key = _readers(self._shared_reads, {self._user_key})
@@ -123,9 +124,10 @@ class RequestEncoder:
     def splits(self, parts: RankParts) -> bool:
         """Whether what candidates share can be encoded once in this request.
 
-        It cannot where a column of the impression differs from item to item.
+        It cannot where a column of the impression differs from item to item, nor for
+        bundles with a history that keeps only events like the candidate.
         """
-        if self._ambiguous:
+        if not self._divisible:
             return False
         return not (parts.given_own and _readers(self._shared_reads, parts.given_own))
 

@@ -2,9 +2,11 @@ import datetime
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recsys_mtl.config.data import TimestampSpec
-from recsys_mtl.features.time import NEVER, filled_time, to_micros
+from recsys_mtl.features.time import NEVER, filled_time, to_micros, whole_micros
 
 
 def micros(cells: pa.Array, unit: str) -> list:
@@ -59,3 +61,14 @@ def test_iso_text_is_utc_unless_it_says_otherwise():
 def test_a_missing_time_is_earlier_than_all():
     filled = filled_time(pa.array([3, None]))
     assert filled.tolist() == [3, NEVER]
+
+
+@given(
+    time=st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**41)),
+    unit=st.sampled_from(["s", "ms", "us", "ns"]),
+)
+def test_one_number_is_read_like_a_column_of_them(time, unit):
+    (expected,) = to_micros(
+        pa.array([time]), TimestampSpec(column="t", unit=unit)
+    ).to_pylist()
+    assert whole_micros(time, unit) == expected

@@ -136,6 +136,32 @@ def lean(tmp_path_factory) -> Made:
     return _make(tmp_path_factory.mktemp("lean"), spec, whole_users=True)
 
 
+@pytest.fixture(scope="session")
+def alike(tmp_path_factory) -> Made:
+    """A history that keeps only events of the candidate's brand."""
+    history = SEEN | {"fields": ["brand", "clicked"], "match": ["brand"]}
+    features = [f for f in OWN_FEATURES if f["name"] not in ("pair", "clicks")]
+    spec = _spec(
+        [*SHARED_FEATURES, *features, history],
+        items={"source": {"kind": "parquet", "path": "unused"}},
+    )
+    return _make(tmp_path_factory.mktemp("alike"), spec, whole_users=False)
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory) -> Made:
+    """Nothing of the user but the past, and nothing of the item but its id."""
+    item = {"kind": "categorical", "name": "item_id", "history_only": True}
+    hour = {"kind": "time_part", "name": "hour", "part": "hour"}
+    history = SEEN | {"fields": ["item_id"]}
+    (rate,) = (feature for feature in OWN_FEATURES if feature["name"] == "item_ctr")
+    spec = _spec(
+        [item, hour, rate, history],
+        items={"source": {"kind": "parquet", "path": "unused"}},
+    )
+    return _make(tmp_path_factory.mktemp("bare"), spec, whole_users=False)
+
+
 def _make(folder: Path, spec: dict, *, whole_users: bool) -> Made:
     rng = np.random.default_rng(0)
     names = [str(n) if whole_users else f"u{n}" for n in range(12)]

@@ -168,6 +168,29 @@ def test_nor_do_those_without_a_table_of_items(lean_pair, requests):
     lean_pair.check(requests)
 
 
+def test_a_bundle_without_features_of_rows_is_encoded_too(bare):
+    both = Both(bare)
+    asks = [
+        RankRequest(user=UserInput(id=user), item_ids=[101, 999, None])
+        for user in ("u1", "nobody")
+    ]
+    both.check(asks)
+
+
+def test_histories_like_the_candidate_are_for_the_plain_path(alike):
+    both = Both(alike)
+    request = RankRequest(user=UserInput(id="u1"), item_ids=[101, 102])
+    assert not both.encoder.splits(both.reader.ranking(request, NOW_US))
+    ranker = Ranker(both.bundle)
+    response = ranker.rank(request, now_us=NOW_US)
+    raw = pa.table(
+        {"user_id": ["u1"] * 2, "item_id": [101, 102], "at": [NOW_US // 10**6] * 2}
+    )
+    expected = ranker.score(raw).score_B
+    scores = {item.id: item.score for item in response.items}
+    np.testing.assert_allclose([scores[101], scores[102]], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("second", [0, 1, 25, 26, 49, 50, 60])
 def test_ids_alone_see_what_was_earlier_than_their_time(rich_pair, second):
     at = (START_S + second) * 1_000_000
