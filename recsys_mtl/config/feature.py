@@ -205,6 +205,11 @@ class AggregateFeature(Spec):
     rate_of: Condition
     where: Condition | None = Field(None, description="which rows are counted; all")
     length: PositiveInt = Field(1_000, description="newest earlier rows counted")
+    keep: PositiveInt = Field(
+        1_000,
+        description="newest rows kept for each user or item for requests by id only, "
+        "`length` at least: those of the past need older rows",
+    )
     prior_rows: PositiveFloat = 10.0
 
 

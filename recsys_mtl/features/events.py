@@ -111,7 +111,7 @@ class EventBlock:
             columns[event_column(history.name, TIME)] = _lists(windows, times)
         for aggregate in self._aggregates():
             log, hit_E = self._outcomes(aggregate)
-            windows = log.newest(aggregate.length)
+            windows = log.newest(max(aggregate.keep, aggregate.length))
             for name, values in ((TIME, log.time_us), (HIT, hit_E)):
                 columns[event_column(aggregate.name, name)] = _lists(
                     windows, pa.array(values[windows.events])

@@ -107,10 +107,21 @@ def test_a_request_by_id_is_encoded_as_the_log_was(log):
     )
     assembled = log.store.assemble(log.raw.take(take).select(["user", "item", "at"]))
     online = log.featurizer.encode(assembled.raw, assembled.histories)
-    # Counts by item keep the 6 newest rows, among which those of this instant.
-    late = {"item_ctr.count", "item_ctr.rate", "seen.item", "seen.clicked", "seen.gap"}
+    # Of this history the 5 newest rows are kept, among which those of this instant.
+    late = {"seen.item", "seen.clicked", "seen.gap"}
     for name in set(offline.column_names) - late:
         assert online[name].to_pylist() == offline[name].to_pylist(), name
+
+
+def test_aggregates_of_a_request_about_the_past_are_those_of_the_log(log):
+    assert any(a.length < a.keep for a in log.recipe.features if a.kind == "aggregate")
+    assembled = log.store.assemble(log.raw.select(["user", "item", "at"]))
+    for name in ("user_ctr.rows", "user_ctr.hits", "item_ctr.rows", "item_ctr.hits"):
+        online, offline = (
+            table[name].fill_null(0).to_pylist()
+            for table in (assembled.raw, log.joined)
+        )
+        assert online == offline, name
 
 
 def test_given_histories_win_over_stored_ones_row_by_row(log):
