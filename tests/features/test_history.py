@@ -126,3 +126,24 @@ def test_gaps_grow_with_age_and_stay_inside_their_table():
     ids = gap_ids(np.array([0, 60, 3_600, 86_400 * 365]) * 1_000_000)
     assert ids.tolist() == [2, 2 + 5, 2 + 11, 2 + int(math.log2(86_400 * 365 + 1))]
     assert gap_ids(np.array([2**63 - 1]))[0] < NUM_GAPS
+
+
+@given(
+    lists=st.lists(
+        st.lists(st.one_of(st.none(), st.integers(0, 9)), max_size=6), max_size=4
+    ),
+    seed=st.integers(0, 99),
+    length=st.integers(1, 4),
+)
+def test_many_rows_are_cut_like_each_alone(lists, seed, length):
+    log = EventLog.from_lists(pa.array(lists, pa.list_(pa.int64())))
+    rng = np.random.default_rng(seed)
+    user_B = rng.integers(-1, max(len(lists), 1) - (not lists), 40)
+    time_B = rng.integers(-1, 11, 40)
+    many = as_of(log, user_B, time_B, length)
+    for i in range(40):
+        one = as_of(log, user_B[i : i + 1], time_B[i : i + 1], length)
+        assert (one.lengths_B == many.lengths_B[i : i + 1]).all()
+        if one.lengths_B[0]:
+            assert one.start_B[0] == many.start_B[i]
+            assert one.events.tolist() == list(range(many.start_B[i], many.stop_B[i]))
