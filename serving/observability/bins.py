@@ -1,6 +1,5 @@
 """Many float32 numbers -> counts by bin, in a few passes over all tasks at once."""
 
-from functools import cached_property
 from typing import Final, final
 
 import numpy as np
@@ -39,6 +38,7 @@ class FloatBins:
         self._edges = np.append(edge, np.float32(np.inf)).astype(np.float32)
         near = edge.view(np.uint32) >> _DROPPED
         assert len(set(near.tolist())) == len(edges), "edges too close to each other"
+        self._least = _least(edge.astype(np.float32))
         self.num_bins = len(edges) + 1
 
     def counts(
@@ -52,8 +52,10 @@ class FloatBins:
         """
         assert number_NT.dtype == np.float32, "number_NT: float32"
         tasks = number_NT.shape[1]
-        place_NT = self._least[number_NT.view(np.uint32) >> _DROPPED]
-        place_NT += number_NT > self._edges[place_NT]
+        # `take` with a mode other than to raise is twice as fast as brackets.
+        first_NT = number_NT.view(np.uint32) >> _DROPPED
+        place_NT = self._least.take(first_NT, mode="clip")
+        place_NT += number_NT > self._edges.take(place_NT, mode="clip")
         place_NT += np.arange(tasks, dtype=place_NT.dtype) * place_NT.dtype.type(
             self.num_bins
         )
@@ -61,11 +63,11 @@ class FloatBins:
         counts = np.bincount(place_NT.ravel(), minlength=size)
         return counts.reshape(tasks, self.num_bins)
 
-    @cached_property
-    def _least(self) -> npt.NDArray[np.int16]:
-        """By the first 20 bits, the bin of the number that is nearest to 0."""
-        bits = np.arange(1 << 20, dtype=np.uint32) << _DROPPED
-        with np.errstate(invalid="ignore"):
-            place = np.searchsorted(self._edges[:-1], bits.view(np.float32))
-        place[bits >> np.uint32(31) == 1] = 0  # below 0
-        return place.astype(np.int16)
+
+def _least(edges: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
+    """By the first 20 bits, the bin of the number that is nearest to 0."""
+    bits = np.arange(1 << 20, dtype=np.uint32) << _DROPPED
+    with np.errstate(invalid="ignore"):
+        place = np.searchsorted(edges, bits.view(np.float32))
+    place[bits >> np.uint32(31) == 1] = 0  # below 0
+    return place.astype(np.int16)

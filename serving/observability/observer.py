@@ -88,6 +88,8 @@ class Observer:
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        for model in service.models.models:
+            self._tally(model)  # now, and not while somebody waits
         service.batcher.watch = self.batch
 
     def feedback(self, events: FeedbackRequest) -> FeedbackResponse:
@@ -171,13 +173,16 @@ class Observer:
         return _OTHER
 
     def _count(self, note: BatchNote) -> None:
-        model = note.model
-        tally = self._tallies.get(model)
-        if tally is None:
-            tally = self._tallies[model] = PredictionTally(self._ledger, model.card)
+        tally = self._tally(note.model)
         count_batch(self._ledger, note, tally, self._answers)
         self._latest[note.model.name] = note
         self._plan()
+
+    def _tally(self, model: ServedModel) -> PredictionTally:
+        tally = self._tallies.get(model)
+        if tally is None:
+            tally = self._tallies[model] = PredictionTally(self._ledger, model.card)
+        return tally
 
     def _ended(self, record: Record, end: float, *, answered: bool) -> None:
         total_s = end - record.started
