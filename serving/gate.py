@@ -34,21 +34,24 @@ _SCOPES: Final[tuple[tuple[str, KeyScope], ...]] = (
     ("/v2/models/", "rank"),
 )
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_PRIVATE: Final = "/v1/entities/"
+"""What is known of a person is not for everybody who may ask for a ranking."""
 
 
 def scope_of(method: str, path: str) -> KeyScope | Literal["any"]:
     """Say which scope a key needs.
 
     What changes something and is not listed needs ``admin``, so that a new route is
-    closed until somebody opens it; what only reads needs any good key.
+    closed until somebody opens it; what only reads needs any good key, but for what is
+    stored of users and items.
 
     Example:
         >>> scope_of("POST", "/v1/rank"), scope_of("PUT", "/v1/entities/user/7")
         ('rank', 'admin')
-        >>> scope_of("GET", "/v1/models")
-        'any'
+        >>> scope_of("GET", "/v1/models"), scope_of("GET", "/v1/entities/users/7")
+        ('any', 'admin')
     """
-    if method in _READS:
+    if method in _READS and not path.startswith(_PRIVATE):
         return "any"
     for prefix, scope in _SCOPES:
         if path.startswith(prefix):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from typing import Final, final
 
 import msgspec
+from msgspec import UNSET
 from starlette.requests import ClientDisconnect
 
 from recsys_mtl.errors import RequestError
@@ -20,6 +21,7 @@ from recsys_mtl.rank.request import (
     ScoreTable,
 )
 from serving.batcher import Answer, Ask, Batcher, too_late
+from serving.entity_lookup import EntityLookup
 from serving.model_set import ModelSet, ServedModel
 from serving.observability.record import name_request, note_choice
 from serving.settings import ServingSettings
@@ -49,6 +51,7 @@ class Service:
         self.settings = settings
         self.ready = False
         self.batcher = Batcher(settings.batching, settings.overload)
+        self.entities = EntityLookup(settings.entities)
         self._reading = 0
         self._bytes_held = 0
 
@@ -210,10 +213,14 @@ class Service:
         user = None if unit == request.request_id else unit
         note_choice(model.name, model.card.version, rows=rows, user=user)
         time_s = self._time_s(deadline_s)
-        waits = self.batcher.busy
-        future = self.batcher.put(
-            model, request, rows=rows, deadline=time.monotonic() + time_s
+        deadline = time.monotonic() + time_s
+        self.batcher.refuse_if_full(rows)  # before the store has any work with it
+        request, stored, degraded = await self.entities.fill(
+            request, model, time_s=time_s
         )
+        time_s = deadline - time.monotonic()
+        waits = self.batcher.busy
+        future = self.batcher.put(model, request, rows=rows, deadline=deadline)
         # Only who waits for others is watched: it costs a task.
         async with _cancelled_by(future, leaves if waits else None):
             try:
@@ -221,7 +228,13 @@ class Service:
                     answer = await future
             except TimeoutError:
                 raise too_late() from None
-        return msgspec.structs.replace(answer, model=model.name, chosen_by=chosen_by)
+        return msgspec.structs.replace(
+            answer,
+            model=model.name,
+            chosen_by=chosen_by,
+            degraded=degraded,
+            stored=UNSET if stored is None else stored,
+        )
 
     def _time_s(self, deadline_s: float | None) -> float:
         """Leave some of the time for the answer's way back."""

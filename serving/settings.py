@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from serving.entity_settings import EntitySettings, SnapshotSettings
 from serving.observability.settings import ObservabilitySettings
 
 __all__ = [
@@ -204,6 +205,7 @@ class ServingSettings(_Settings):
     overload: OverloadSettings = OverloadSettings()
     auth: AuthSettings = AuthSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
+    entities: EntitySettings = SnapshotSettings()
     verbose: bool = Field(False, description="show the logs of the libraries")
 
     @classmethod

@@ -60,6 +60,7 @@ def _resolved(settings: ServingSettings, folder: Path) -> ServingSettings:
     if settings.auth.keys_file is not None:
         keys_file = folder / settings.auth.keys_file
         changes["auth"] = settings.auth.model_copy(update={"keys_file": keys_file})
+    changes["entities"] = settings.entities.under(folder)
     changes["observability"] = settings.observability.under(folder)
     return settings.model_copy(update=changes)
 

@@ -25,7 +25,8 @@ class RedisStore(AbstractEntityStore):
         password: Stands in for one in the URL.
         prefix: Keeps these keys apart from others of the server.
         ttl_s: Rows older than this count as absent; Redis removes them.
-        timeout_s: For connecting, and for each answer.
+        timeout_s: For connecting, and for the answer to a lookup.
+        write_timeout_s: For connecting, and for the answer to what is written.
 
     Raises:
         ConfigError: The URL is none.
@@ -41,17 +42,21 @@ class RedisStore(AbstractEntityStore):
         prefix: str = "recsys_mtl",
         ttl_s: float | None = None,
         timeout_s: float = 0.05,
+        write_timeout_s: float = 10.0,
     ) -> None:
         self._prefix = prefix
         self._ttl_ms = None if ttl_s is None else max(1, int(ttl_s * 1e3))
         given = {} if password is None else {"password": password}
         try:
-            self._client = redis.Redis.from_url(
-                url,
-                socket_timeout=timeout_s,
-                socket_connect_timeout=timeout_s,
-                retry=Retry(NoBackoff(), 0),
-                **given,
+            self._client, self._writer = (
+                redis.Redis.from_url(
+                    url,
+                    socket_timeout=patience_s,
+                    socket_connect_timeout=patience_s,
+                    retry=Retry(NoBackoff(), 0),
+                    **given,
+                )
+                for patience_s in (timeout_s, write_timeout_s)
             )
         except ValueError as fault:
             raise ConfigError(
@@ -83,7 +88,7 @@ class RedisStore(AbstractEntityStore):
         checked: str = "",
     ) -> None:
         try:
-            with self._client.pipeline(transaction=True) as pipe:
+            with self._writer.pipeline(transaction=True) as pipe:
                 for key, cells in rows:
                     content = encode_row(cells, now_us, checked)
                     pipe.set(self._key(kind, key), content, px=self._ttl_ms)
@@ -95,12 +100,13 @@ class RedisStore(AbstractEntityStore):
         if not keys:
             return 0
         try:
-            return int(self._client.delete(*(self._key(kind, key) for key in keys)))
+            return int(self._writer.delete(*(self._key(kind, key) for key in keys)))
         except (redis.RedisError, OSError) as fault:
             raise _fault(fault) from fault
 
     def close(self) -> None:
         self._client.close()
+        self._writer.close()
 
     def _found(self, contents: Sequence[bytes | None], now_us: int) -> Found:
         rows: list[StoredRow | None] = []

@@ -66,6 +66,11 @@ def read_rows(
         for name in row.features:
             places.setdefault(name, f"features.{name}")
         for history, lists in row.histories.items():
+            if lists and "time" not in lists:
+                raise RequestError(
+                    f"{place.replace('{i}', str(i))}histories.{history}.time",
+                    "must tell when each event was",
+                )
             for name, events in lists.items():
                 cells[f"{history}.{name}"] = events
                 places.setdefault(f"{history}.{name}", f"histories.{history}.{name}")

@@ -110,6 +110,11 @@ class Ranker:
         )
 
     @property
+    def bundle(self) -> Bundle:
+        """What it answers from."""
+        return self._bundle
+
+    @property
     def name(self) -> str:
         """To ask for it by."""
         return self.card.name

@@ -20,6 +20,7 @@ __all__ = [
     "ScoreRequest",
     "ScoreResponse",
     "ScoreTable",
+    "StoreUse",
     "UnknownIds",
     "UnknownRows",
     "UserInput",
@@ -227,6 +228,20 @@ class UnknownRows(Struct, frozen=True):
     items: list[int]
 
 
+class StoreUse(Struct, frozen=True):
+    """What a store beside the bundle had for a request.
+
+    Attributes:
+        users: How many of its users.
+        items: How many of its items.
+        oldest_s: Age of the oldest of these rows in seconds; null if there are none.
+    """
+
+    users: int
+    items: int
+    oldest_s: float | None
+
+
 class RankResponse(Struct, frozen=True):
     """Candidates, best first; those of equal score in the order of the request.
 
@@ -242,6 +257,9 @@ class RankResponse(Struct, frozen=True):
         chosen_by: Why that model: the request named it, the server shares its traffic
             and the user fell to it, or it is the one that answers what names none.
         explain: How the answer came about; only if asked for.
+        degraded: Whether the bundle's values and defaults stood in for a store that was
+            slow or down.
+        stored: What that store had; only where one was asked.
     """
 
     request_id: str | None
@@ -254,6 +272,8 @@ class RankResponse(Struct, frozen=True):
     scoring: Scoring
     chosen_by: Literal["request", "traffic", "default"] = "default"
     explain: Explanation | UnsetType = UNSET
+    degraded: bool = False
+    stored: StoreUse | UnsetType = UNSET
 
 
 class ScoreResponse(Struct, frozen=True):
@@ -272,6 +292,9 @@ class ScoreResponse(Struct, frozen=True):
         details: By task that has any, then by name; only if asked for.
         chosen_by: Why that model: the request named it, the server shares its traffic
             and the user fell to it, or it is the one that answers what names none.
+        degraded: Whether the bundle's values and defaults stood in for a store that was
+            slow or down.
+        stored: What that store had; only where one was asked.
     """
 
     request_id: str | None
@@ -285,3 +308,5 @@ class ScoreResponse(Struct, frozen=True):
     scoring: Scoring
     details: dict[str, dict[str, list[float]]] | UnsetType = UNSET
     chosen_by: Literal["request", "traffic", "default"] = "default"
+    degraded: bool = False
+    stored: StoreUse | UnsetType = UNSET

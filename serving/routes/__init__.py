@@ -5,6 +5,7 @@ Takes bytes and headers, gives bytes and headers; must not know queues or clocks
 
 from serving.operation import Operation
 from serving.routes.documentation import DOCUMENTATION
+from serving.routes.entities import ENTITIES
 from serving.routes.health import HEALTH
 from serving.routes.inference import INFERENCE
 from serving.routes.models import MODELS
@@ -16,6 +17,7 @@ __all__ = ["OPERATIONS"]
 OPERATIONS: tuple[Operation, ...] = (
     *RANKING,
     *INFERENCE,
+    *ENTITIES,
     *MODELS,
     *OBSERVABILITY,
     *HEALTH,

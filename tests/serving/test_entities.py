@@ -1,0 +1,453 @@
+"""Stored users and items over HTTP: written, ranked with, and their store lost."""
+
+import asyncio
+import contextlib
+import io
+import json
+import threading
+import time
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pytest
+from redis_server import running
+
+from recsys_mtl.entities import AbstractEntityStore
+from recsys_mtl.errors import ConfigError, EnvironmentFault
+from recsys_mtl.rank.request import RankRequest, RankTable, ScoreTable, UserInput
+from serving.app import create_app
+from serving.entity_lookup import EntityLookup
+from serving.entity_settings import RedisSettings
+from serving.model_set import ModelSet
+from serving.settings import ServingSettings
+from serving.settings_file import load_settings
+
+ARROW = "application/vnd.apache.arrow.stream"
+LINES = "application/x-ndjson"
+BOTH = {"looked_up": ["users", "items"]}
+# Shapes are checked in tests, which takes a multiple of the time.
+SLOW = {"timeout_s": 5.0}
+AT = {"ts": 1_700_000_490_000}
+
+
+class Client:
+    """Asks an app without a socket; its loop runs in a thread, as a server's does."""
+
+    def __init__(self, app):
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        self._client = httpx.AsyncClient(
+            transport=transport, base_url="http://test", timeout=60
+        )
+
+    def request(self, method, path, **options):
+        asked = self._client.request(method, path, **options)
+        return asyncio.run_coroutine_threadsafe(asked, self._loop).result(60)
+
+    def get(self, path):
+        return self.request("GET", path)
+
+    def put(self, path, **options):
+        return self.request("PUT", path, **options)
+
+    def post(self, path, **options):
+        return self.request("POST", path, **options)
+
+    def delete(self, path):
+        return self.request("DELETE", path)
+
+    def close(self):
+        closed = asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop)
+        closed.result(60)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(60)
+        self._loop.close()
+
+
+@contextlib.contextmanager
+def app_with(ranker, **entities):
+    """A client of an app, and its lookup."""
+    settings = ServingSettings.of_bundle(
+        "unused",
+        entities=entities,
+        overload={"max_wait_s": 60, "default_timeout_s": 60},
+    )
+    app = create_app(ranker, settings)
+    service = app.state.service
+    service.warm_up()
+    with (
+        contextlib.closing(service.entities),
+        contextlib.closing(Client(app)) as client,
+    ):
+        yield client, service.entities
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("redis")) as (url, _):
+        yield url
+
+
+@pytest.fixture(params=["lmdb", "redis"])
+def options(request, tmp_path):
+    if request.param == "lmdb":
+        return {"kind": "lmdb", "path": str(tmp_path / "entities")} | BOTH | SLOW
+    url = request.getfixturevalue("redis_url")
+    of_redis = {"kind": "redis", "url": url, "prefix": str(tmp_path)}
+    return of_redis | BOTH | SLOW
+
+
+@pytest.fixture
+def client(ranker, options):
+    with app_with(ranker, **options) as (client, _):
+        yield client
+
+
+def rank(client, user="nobody", items=(101, 105, 110), **more):
+    who = {"id": user} if isinstance(user, str) else user
+    ask = {"user": who, "item_ids": list(items), "context": AT} | more
+    answer = client.post("/v1/rank", json=ask)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def scores(answer):
+    return {item["id"]: item["score"] for item in answer["items"]}
+
+
+USER = {
+    "features": {"gender": "f", "age": 33},
+    "histories": {"clicks": {"time": [1_700_000_100_000], "item_id": [105]}},
+}
+
+
+def test_what_was_put_ranks_as_if_the_request_had_given_it(client):
+    before = rank(client)
+    assert before["degraded"] is False
+    assert before["stored"] == {"users": 0, "items": 0, "oldest_s": None}
+    put = client.put("/v1/entities/users/nobody", json=USER)
+    assert (put.status_code, put.json()) == (200, {"rows": 1})
+    after = rank(client)
+    given = rank(client, {"id": "somebody"} | USER)
+    assert scores(after) == pytest.approx(scores(given))
+    assert scores(after) != pytest.approx(scores(before))
+    assert after["stored"]["users"] == 1
+    assert 0 <= after["stored"]["oldest_s"] < 60
+    assert "stored" in rank(client, user="u3")
+
+
+def test_the_request_comes_before_the_store_and_the_store_before_the_bundle(
+    client, tiny
+):
+    looked_up = rank(client, user="u3")
+    other = {"age": tiny.user_features("u3")["age"] + 40.0}
+    client.put("/v1/entities/users/u3", json={"features": other})
+    stored = rank(client, user="u3")
+    assert scores(stored) != pytest.approx(scores(looked_up))
+    # Only the age came from the store; the rest stays the bundle's.
+    by_hand = rank(client, {"id": "u3", "features": other})
+    assert scores(stored) == pytest.approx(scores(by_hand))
+    told = {"age": tiny.user_features("u3")["age"]}
+    mine = rank(client, {"id": "u3", "features": told})
+    assert scores(mine) == pytest.approx(scores(looked_up))
+    empty = rank(client, {"id": "u3", "features": {"age": None}})
+    assert scores(empty) == pytest.approx(scores(stored))
+    assert client.delete("/v1/entities/users/u3").json() == {"rows": 1}
+    assert scores(rank(client, user="u3")) == pytest.approx(scores(looked_up))
+
+
+def test_a_given_history_stands_in_for_the_whole_stored_one(client):
+    client.put("/v1/entities/users/nobody", json=USER)
+    lists = {"clicks": {"time": [1_700_000_200_000]}}
+    given = rank(client, {"id": "nobody", "histories": lists})
+    features = USER["features"]
+    plain = {"id": "x", "features": features, "histories": lists}
+    assert scores(given) == pytest.approx(scores(rank(client, plain)))
+
+
+def test_items_are_looked_up_where_the_settings_say_so(client, tiny):
+    price = tiny.item_features(105)["price"] * 50
+    lines = [
+        {"id": 105, "features": {"price": price}},
+        {"id": 999, "features": {"category": "film", "price": 3.5}},
+    ]
+    posted = client.post(
+        "/v1/entities/items",
+        content="\n".join(map(json.dumps, lines)) + "\n",
+        headers={"content-type": LINES},
+    )
+    assert posted.json() == {"rows": 2}
+    by_id = rank(client, user="u3", items=(101, 105, 999))
+    assert by_id["stored"]["items"] == 2
+    items = [{"id": 101}, *lines]
+    given = client.post(
+        "/v1/rank", json={"user": {"id": "u3"}, "items": items, "context": AT}
+    ).json()
+    assert scores(by_id) == pytest.approx(scores(given))
+    rows = [{"user_id": "u3", "item_id": i, **AT} for i in (101, 105, 999)]
+    in_rows = client.post("/v1/score", json={"rows": rows}).json()
+    assert in_rows["score"] == pytest.approx(
+        [scores(given)[i] for i in (101, 105, 999)]
+    )
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    columns["price"] = [None, None, 3.5]
+    in_columns = client.post("/v1/score", json={"columns": columns}).json()
+    assert in_columns["score"] == pytest.approx(in_rows["score"])
+    assert in_columns["stored"]["items"] == 2
+
+
+def test_typed_tables_are_filled_like_cells(ranker, options):
+    with app_with(ranker, **options) as (client, lookup):
+        client.put("/v1/entities/users/nobody", json=USER)
+        client.put("/v1/entities/items/105", json={"features": {"price": 900.5}})
+        (model,) = ModelSet.of({"tiny": ranker}).models
+        ids = [101, 105]
+
+        def ask(request):
+            filled, _, degraded = asyncio.run(lookup.fill(request, model, time_s=9.0))
+            assert not degraded
+            (outcome,) = ranker.respond([filled], now_us=0)
+            return outcome
+
+        user = UserInput(id="nobody")
+        cells = ask(RankRequest(user=user, item_ids=ids, context=AT))
+        whole = pa.array([7, None], pa.int16())
+        for price in ({}, {"price": pa.nulls(2, pa.float32())}, {"price": whole}):
+            table = pa.table({"item_id": pa.array(ids, pa.int32())} | price)
+            typed = ask(RankTable(user=user, context=AT, table=table))
+            mine = {item.id: item.score for item in typed.items}
+            them = {item.id: item.score for item in cells.items}
+            assert mine[105] == pytest.approx(them[105])
+        rows = pa.table(
+            {"user_id": ["nobody"] * 2, "item_id": ids, "ts": [AT["ts"]] * 2}
+        )
+        scored = ask(ScoreTable(table=rows))
+        assert scored.score == pytest.approx([them[i] for i in ids])
+
+
+def test_arrow_streams_store_many_rows(client, tiny):
+    table = tiny.users.rename_columns(["id", "gender", "age"])
+    table = table.append_column(
+        "clicks.time",
+        pa.array([[1_700_000_000_500]] * len(table), pa.list_(pa.timestamp("ms"))),
+    )
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    posted = client.post(
+        "/v1/entities/users",
+        content=sink.getvalue(),
+        headers={"content-type": ARROW},
+    )
+    assert posted.json() == {"rows": len(table)}
+    got = client.get("/v1/entities/users/u3").json()
+    assert got["source"] == "store"
+    assert got["cells"]["clicks.time"] == [1_700_000_000_500]
+    assert got["cells"]["age"] == tiny.user_features("u3")["age"]
+
+
+def test_what_is_known_is_told_with_source_and_age(client, tiny):
+    got = client.get("/v1/entities/users/u3").json()
+    assert got["source"] == "bundle"
+    assert got["cells"]["age"] == tiny.user_features("u3")["age"]
+    assert got["age_s"] > 0
+    assert client.get("/v1/entities/users/nobody").status_code == 404
+    assert client.get("/v1/entities/things/x").json()["error"]["field"] == "kind"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"features": {"age": "old"}}, "features.age"),
+        ({"features": {"agee": 3}}, "features.agee"),
+        ({"features": {"price": 3}}, "features.price"),
+        ({"features": {"position": 3}}, "features.position"),
+        ({"features": {"clicks.time": ["x"]}}, "features.clicks.time[0]"),
+        ({"histories": {"clicks": {"item_id": [1]}}}, "histories.clicks.time"),
+        (
+            {"histories": {"clicks": {"time": [1, 2], "item_id": [1]}}},
+            "histories.clicks.item_id",
+        ),
+        ({"histories": {"click": {"time": [1]}}}, "histories.click.time"),
+        ({"stuff": 1}, None),
+    ],
+)
+def test_rows_that_fit_no_model_are_refused_by_field(ranker, tmp_path, body, field):
+    with app_with(ranker, kind="lmdb", path=str(tmp_path / "e")) as (client, lookup):
+        refused = client.put("/v1/entities/users/u", json=body)
+        assert refused.status_code == 422, refused.text
+        if field is not None:
+            assert refused.json()["error"]["field"] == field
+        lines = "\n".join(map(json.dumps, [{"id": "a"}, {"id": "u"} | body]))
+        refused = client.post(
+            "/v1/entities/users", content=lines, headers={"content-type": LINES}
+        )
+        assert refused.status_code == 422
+        if field is not None:
+            assert refused.json()["error"]["field"] == f"[1].{field}"
+        assert not lookup.store.get_many("users", ["a", "u"], now_us=0).present_B.any()
+
+
+@pytest.mark.parametrize(
+    ("content", "media", "status"),
+    [
+        (b"{", LINES, 400),
+        (b'{"id": null}', LINES, 422),
+        (b"ARROW1", ARROW, 400),
+        (b"", "text/csv", 415),
+        (b"x" * 2_000, LINES, 413),
+    ],
+)
+def test_bodies_that_are_no_rows_are_refused(ranker, tmp_path, content, media, status):
+    small = {"kind": "lmdb", "path": str(tmp_path / "e"), "max_body_bytes": 1_000}
+    with app_with(ranker, **small) as (client, _):
+        answer = client.post(
+            "/v1/entities/users", content=content, headers={"content-type": media}
+        )
+        assert answer.status_code == status, answer.text
+
+
+def test_a_server_without_a_store_says_how_to_have_one(ranker):
+    with app_with(ranker, kind="snapshot") as (client, _):
+        for answer in (
+            client.put("/v1/entities/users/u", json={}),
+            client.post("/v1/entities/users", content=b""),
+            client.delete("/v1/entities/users/u"),
+        ):
+            assert answer.status_code == 409
+            assert "kind: lmdb" in answer.json()["error"]["message"]
+        assert client.get("/v1/entities/users/u3").json()["source"] == "bundle"
+        answer = rank(client)
+        assert "stored" not in answer
+        assert answer["degraded"] is False
+
+
+def test_rows_of_other_types_count_as_missing_and_refuse_nobody(ranker, tmp_path):
+    with app_with(ranker, kind="lmdb", path=str(tmp_path / "e"), **SLOW) as (
+        client,
+        lookup,
+    ):
+        cells = {"age": "old", "gender": "f", "colour": 7, "clicks.item_id": [1]}
+        lookup.store.put_many("users", [("nobody", cells)], now_us=0)
+        answer = rank(client)
+        plain = rank(client, {"id": "x", "features": {"gender": "f"}})
+        assert scores(answer) == pytest.approx(scores(plain))
+        assert lookup.counts.misfits == 2
+        with lookup.store._env.begin(write=True) as writing:
+            writing.put(b"users\0nobody", b"\xff")
+        assert rank(client)["stored"]["users"] == 0
+        assert lookup.counts.damaged == 1
+
+
+def test_a_store_that_dies_and_comes_back(ranker, tmp_path):
+    with running(tmp_path) as (url, process):
+        options = {"kind": "redis", "url": url, "failures": 2, "pause_s": 2.0}
+        with app_with(ranker, **options, timeout_s=1.0) as (client, lookup):
+            client.put("/v1/entities/users/nobody", json=USER)
+            good = rank(client)
+            assert not good["degraded"]
+            process.kill()
+            process.wait()
+            for _ in range(6):
+                answer = rank(client)
+                assert answer["degraded"] is True
+                assert "stored" not in answer
+            outcomes = lookup.counts.outcomes
+            assert outcomes["failed"] >= 2
+            assert outcomes["left_alone"] >= 2  # not all of them paid for the failure
+            put = client.put("/v1/entities/users/nobody", json=USER)
+            assert put.status_code == 503
+            assert put.json()["error"]["code"] == "store_unavailable"
+            assert client.get("/v1/entities/users/u3").status_code == 503
+            metrics = client.get("/metrics").text
+            assert "recsys_degraded_total" in metrics
+            port = url.rsplit(":", 1)[1].split("/")[0]
+            with running(tmp_path, "--port", port):
+                time.sleep(2.1)
+                again = rank(client)
+                assert again["degraded"] is False
+                assert again["stored"]["users"] == 0  # it had kept nothing
+
+
+class Stuck(AbstractEntityStore):
+    """A store whose disk does not answer until it is let go: what no real one does
+    when asked to."""
+
+    writable = True
+
+    def __init__(self):
+        self.free = threading.Event()
+
+    def fetch(self, wanted, *, now_us):
+        self.free.wait(20)
+        raise EnvironmentFault("too late anyway")
+
+    def put_many(self, kind, rows, *, now_us, checked=""):
+        raise AssertionError
+
+    delete_many = put_many
+
+    def close(self):
+        self.free.set()
+
+
+def test_a_stuck_store_costs_no_more_than_its_time_and_then_nothing(ranker, tmp_path):
+    options = {"kind": "lmdb", "path": str(tmp_path / "e"), "failures": 3}
+    with app_with(ranker, **options, timeout_s=0.1, pause_s=60) as (client, lookup):
+        lookup.store.close()
+        lookup.store = stuck = Stuck()
+        started = time.monotonic()
+        assert all(rank(client)["degraded"] for _ in range(8))
+        assert time.monotonic() - started < 5
+        assert lookup.counts.outcomes == {"too_slow": 3, "left_alone": 5}
+        stuck.free.set()
+
+
+def test_no_more_than_half_of_a_request_s_time_is_spent(ranker):
+    redis = {"kind": "redis", "url": "redis://127.0.0.1:1/0", "timeout_s": 30.0}
+    lookup = EntityLookup(RedisSettings.model_validate(redis))
+    lookup.store.close()
+    lookup.store = stuck = Stuck()
+    (model,) = ModelSet.of({"tiny": ranker}).models
+    request = RankRequest(user=UserInput(id="u"), item_ids=[101])
+    started = time.monotonic()
+
+    async def ask():
+        return await lookup.fill(request, model, time_s=0.4)
+
+    try:
+        asked, use, degraded = asyncio.run(asyncio.wait_for(ask(), 10))
+    finally:
+        stuck.free.set()
+    assert asked is request
+    assert use is None
+    assert degraded
+    assert 0.15 < time.monotonic() - started < 3
+
+
+def test_settings_are_read_from_a_file(tmp_path):
+    (tmp_path / "secret").write_text("word\n")
+    path = tmp_path / "serving.yaml"
+    path.write_text(
+        "models: [{bundle: b}]\n"
+        "entities: {kind: redis, url: 'redis://h:1/0', password_file: secret}\n"
+    )
+    entities = load_settings(path).entities
+    assert entities.password_file == tmp_path / "secret"
+    path.write_text("models: [{bundle: b}]\nentities: {kind: lmdb, path: e}\n")
+    assert load_settings(path).entities.path == tmp_path / "e"
+    path.write_text("models: [{bundle: b}]\nentities: {kind: lmdb, pth: e}\n")
+    with pytest.raises(ConfigError, match="pth"):
+        load_settings(path)
+    gone = RedisSettings(kind="redis", url="redis://h:1/0", password_file="/no/where")
+    with pytest.raises(ConfigError, match="password_file"):
+        EntityLookup(gone)
+
+
+def test_ages_are_numbers(client):
+    client.put("/v1/entities/users/nobody", json=USER)
+    age = client.get("/v1/entities/users/nobody").json()["age_s"]
+    assert np.isfinite(age)
