@@ -60,6 +60,7 @@ def run_uvicorn(
         with (
             logs_written(logs),
             contextlib.closing(observer),
+            contextlib.closing(app.state.service.entities),
             asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
         ):
             runner.run(
