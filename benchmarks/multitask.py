@@ -54,7 +54,7 @@ _SIMULATED = {
     "train.early_stopping": "{metric: mean.auc, patience: 2}",
 }
 _LOGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "kuairand": ("kuairand", {"train.early_stopping.metric": "mean.auc"}),
+    "kuairand": ("kuairand", {}),
     "jd_micro": ("jd_micro", {}),
     **{
         f"simulator-{conflict}": (
@@ -71,24 +71,24 @@ _GROUPS = {
     "jd_micro": "{read: [comments, spec, bottom, dwell], buy: [cart, order]}",
     "quickstart": "{watch: [click, long_view, watch_s], act: [like, follow]}",
 }
-# Experts of about the same number of parameters in all: 4 of (64, 32), or what comes
-# nearest to it in a gating with experts of tasks and groups.
-_MMOE = "{kind: mmoe, num_experts: 4, hidden: [64, 32], dropout: DROPOUT}"
+# Experts of about the same number of parameters in all: 4 of (WIDE, NARROW), or what
+# comes nearest to it in a gating with experts of tasks and groups.
+_MMOE = "{kind: mmoe, num_experts: 4, hidden: [WIDE, NARROW], dropout: DROPOUT}"
 _HOME = (
-    "{kind: home, groups: GROUPS, levels: [[32], [32]], num_meta_shared: 2, "
+    "{kind: home, groups: GROUPS, levels: [[NARROW], [NARROW]], num_meta_shared: 2, "
     "num_meta_group: 1, dropout: DROPOUT}"
 )
-_DTRN = "{kind: dtrn, width: 16, dropout: DROPOUT}"
-_FLAT = "{kind: flat, dropout: DROPOUT}"
+_DTRN = "{kind: dtrn, width: 16, dropout: BOTTOM}"
+_FLAT = "{kind: flat, dropout: BOTTOM}"
 _MODELS = {
     "shared_bottom": (
         _FLAT,
-        "{kind: shared_bottom, hidden: [192, 32], dropout: DROPOUT}",
+        "{kind: shared_bottom, hidden: [SHARED, NARROW], dropout: DROPOUT}",
     ),
     "mmoe": (_FLAT, _MMOE),
     "ple": (
         _FLAT,
-        "{kind: ple, levels: [[32], [32]], num_specific: 1, num_shared: 2, "
+        "{kind: ple, levels: [[NARROW], [NARROW]], num_specific: 1, num_shared: 2, "
         "dropout: DROPOUT}",
     ),
     "home": (_FLAT, _HOME),
@@ -96,6 +96,9 @@ _MODELS = {
     "dtrn+home": (_DTRN, _HOME),
     "apem": ("{kind: apem}", _MMOE),
 }
+_SMALL = {"WIDE": "64", "NARROW": "32", "SHARED": "192", "BOTTOM": "DROPOUT"}
+_LARGE = {"WIDE": "128", "NARROW": "64", "SHARED": "384", "BOTTOM": "0.1"}
+_SIZES = {"quickstart": _SMALL, "kuairand": _LARGE, "jd_micro": _LARGE}
 _TRIALS = [{"DROPOUT": dropout} for dropout in (0.1, 0.3)]
 
 
@@ -177,13 +180,15 @@ def _once(path: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _settings(recipe: str, model: str, trial: int) -> dict[str, Any]:
-    bottom, gating = _MODELS[model]
     tried = dict(_TRIALS[trial])
     dropout = str(tried.pop("DROPOUT"))
-    gating = gating.replace("GROUPS", _GROUPS[recipe])
+    words = {"GROUPS": _GROUPS[recipe], **_SIZES[recipe], "DROPOUT": dropout}
+    bottom, gating = _MODELS[model]
+    for word, value in words.items():
+        bottom, gating = bottom.replace(word, value), gating.replace(word, value)
     return {
-        "model.bottom": bottom.replace("DROPOUT", dropout),
-        "model.gating": gating.replace("DROPOUT", dropout),
+        "model.bottom": bottom,
+        "model.gating": gating,
         "model.tower.dropout": dropout,
         **tried,
     }
