@@ -10,41 +10,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys_mtl.config.feature import AggregateFeature, HistoryFeature
+from recsys_mtl.config.load import load_recipe
 from recsys_mtl.export.bundle import load_bundle
 from serving.process import ServerProcess
 
 PROGRAM = str(Path(sys.executable).parent / "recsys-mtl")
 DATA = os.environ.get("RECSYS_MTL_DATA")
 ROWS, ROWS_A_REQUEST, TOLERANCE = 1_000, 250, 1e-5
-HISTORIES = {
-    # history: which rows, newest how many, raw columns
-    "clicks": ("is_click", 30, ["video_id", "duration_ms"]),
-    "impressions": (
-        None,
-        50,
-        [
-            "is_click",
-            "long_view",
-            "is_profile_enter",
-            "is_comment",
-            "comment_stay_time",
-            "play_time_ms",
-            "duration_ms",
-        ],
-    ),
-    "last": (None, 1, ["is_click", "long_view", "play_time_ms", "duration_ms"]),
-}
-RATES = {
-    "clicks": "is_click",
-    "long_views": "long_view",
-    "comment_reads": "comment_stay_time",
-    "profiles": "is_profile_enter",
-    "comments": "is_comment",
-}
-
 pytestmark = pytest.mark.skipif(
     DATA is None, reason="RECSYS_MTL_DATA does not name a folder with the public data"
 )
+FEATURES = load_recipe("kuairand").features if DATA else ()
+HISTORIES = [f for f in FEATURES if isinstance(f, HistoryFeature)]
+AGGREGATES = [f for f in FEATURES if isinstance(f, AggregateFeature)]
+COLUMN_OF = {f.name: getattr(f, "column", None) or f.name for f in FEATURES}
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +83,8 @@ def test_rows_given_by_id_score_as_in_evaluation(url, expected):
 def test_rows_given_by_raw_features_score_as_in_evaluation(run, url, expected):
     columns = keys(expected) | given_features(expected)
     declared = {column.name for column in load_bundle(run / "bundle").signature}
-    read_only_of_events = {c for _, _, names in HISTORIES.values() for c in names}
-    assert declared - set(columns) <= read_only_of_events
+    read_of_events = {c for h in HISTORIES for c in raw_columns(h)}
+    assert declared - set(columns) <= read_of_events
     for task, scores in ask(url, columns).items():
         np.testing.assert_allclose(
             scores, expected[f"prediction.{task}"], rtol=0, atol=TOLERANCE
@@ -118,6 +98,7 @@ def given_features(rows: pd.DataFrame) -> dict[str, list]:
     users = pd.read_csv(folder / "user_features_pure.csv.gz", dtype=str)
     numbers = {"follow_user_num", "fans_user_num", "friend_user_num", "register_days"}
     mine = users.set_index("user_id").loc[rows["key.user"]]
+    mine = mine[[name for name in mine.columns if name in COLUMN_OF.values()]]
     columns = {
         name: [
             None if pd.isna(v) else float(v) if name in numbers else v
@@ -128,31 +109,57 @@ def given_features(rows: pd.DataFrame) -> dict[str, list]:
     duration = log.drop_duplicates("video_id").set_index("video_id")["duration_ms"]
     items = rows["key.item"].astype(int)
     columns["duration_ms"] = duration.loc[items].astype(float).tolist()
-    by_user = dict(iter(log.groupby("user_id")))
-    by_item = dict(iter(log.groupby("video_id")))
+    log = log.sort_values("time_ms", kind="stable").reset_index(drop=True)
+    counts_A = [counted_and_hit(aggregate, log) for aggregate in AGGREGATES]
+    of_user, of_item = (log.groupby(key).indices for key in ("user_id", "video_id"))
+    times = log["time_ms"].to_numpy()
     for user, item, micros in zip(
         rows["key.user"].astype(int), items, rows["key.time"], strict=True
     ):
         now = micros // 1_000
-        for key, all_rows in (("user", by_user[user]), ("video", by_item[item])):
-            earlier = all_rows[all_rows["time_ms"] < now]
-            if key == "user":
-                add_histories(columns, earlier.sort_values("time_ms", kind="stable"))
-            for name, column in RATES.items():
-                hits = (earlier[column] > 0).sum()
-                columns.setdefault(f"{key}_{name}.rows", []).append(float(len(earlier)))
-                columns.setdefault(f"{key}_{name}.hits", []).append(float(hits))
+        earlier = {
+            by: places[times[places] < now]
+            for by, places in (("user", of_user[user]), ("item", of_item[item]))
+        }
+        for history in HISTORIES:
+            add_history(columns, history, log.iloc[earlier["user"]])
+        for aggregate, (counted, hit) in zip(AGGREGATES, counts_A, strict=True):
+            places = earlier[aggregate.by]
+            places = places[counted[places]][-aggregate.length :]
+            name = aggregate.name
+            columns.setdefault(f"{name}.rows", []).append(float(len(places)))
+            columns.setdefault(f"{name}.hits", []).append(float(hit[places].sum()))
     return columns
 
 
-def add_histories(columns: dict[str, list], earlier: pd.DataFrame) -> None:
-    for history, (where, length, names) in HISTORIES.items():
-        events = earlier if where is None else earlier[earlier[where] == 1]
-        events = events.tail(length)
-        times = columns.setdefault(f"{history}.time", [])
-        times.append(events["time_ms"].tolist())
-        for name in names:
-            cells = events[name]
-            amount = name.endswith(("_ms", "_time"))
-            values = cells.astype(float) if amount else cells.astype(str)
-            columns.setdefault(f"{history}.{name}", []).append(values.tolist())
+def counted_and_hit(aggregate, log: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    everything = pd.Series(True, log.index)
+    counted = everything if aggregate.where is None else holds(aggregate.where, log)
+    return counted.to_numpy(), holds(aggregate.rate_of, log).to_numpy()
+
+
+def holds(condition, rows: pd.DataFrame) -> pd.Series:
+    cells = rows[condition.column]
+    return (
+        cells > condition.above
+        if condition.equals is None
+        else (cells == condition.equals)
+    )
+
+
+def raw_columns(history) -> list[str]:
+    return [COLUMN_OF[name] for name in history.fields]
+
+
+def add_history(columns: dict[str, list], history, earlier: pd.DataFrame) -> None:
+    events = (
+        earlier if history.where is None else earlier[holds(history.where, earlier)]
+    )
+    events = events.tail(history.length)
+    times = columns.setdefault(f"{history.name}.time", [])
+    times.append(events["time_ms"].tolist())
+    for name in raw_columns(history):
+        cells = events[name]
+        amount = name.endswith(("_ms", "_time"))
+        values = cells.astype(float) if amount else cells.astype(str)
+        columns.setdefault(f"{history.name}.{name}", []).append(values.tolist())
