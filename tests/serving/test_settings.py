@@ -1,5 +1,7 @@
 """The tree of settings, and the file it is read from."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -7,6 +9,7 @@ from recsys_mtl.errors import ConfigError
 from serving.run import serve
 from serving.settings import ServingSettings
 from serving.settings_file import load_settings
+from serving.settings_table import settings_table
 
 
 def write(folder, text):
@@ -112,3 +115,19 @@ def test_other_machines_need_keys_or_a_word_of_the_operator(tmp_path, host):
 def test_a_server_without_models_is_refused():
     with pytest.raises(ConfigError, match="no bundle"):
         serve(ServingSettings())
+
+
+def test_the_page_lists_every_setting_with_its_default():
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    _, _, rest = page.partition("<!-- settings -->\n")
+    table, _, _ = rest.partition("<!-- end of settings -->")
+    assert table == settings_table(), (
+        "write the table anew: python -m serving.settings_table docs/serving.md"
+    )
+
+
+def test_the_example_of_the_page_is_read(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    example = page.split("```yaml\n")[1].split("```")[0]
+    settings = load_settings(write(tmp_path, example))
+    assert [model.name for model in settings.models] == ["champion", "challenger"]
