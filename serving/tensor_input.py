@@ -22,6 +22,7 @@ __all__ = ["PRESENT", "read_tensors"]
 PRESENT: Final = ":present"
 """What is added to a column's name for the tensor that says where it has values."""
 
+_PREFIX: Final = struct.Struct("<I")
 _DTYPES: Final[Mapping[str, str]] = {
     "BOOL": "?",
     "UINT8": "u1",
@@ -143,25 +144,34 @@ def _from_bytes(
 
 def _texts(binary: memoryview, count: int, field: str) -> pa.Array:
     """Each text has its length before it, as four bytes."""
-    texts, at = [], 0
-    if count * 4 <= len(binary):  # before any is read: a shape may claim billions
+    starts, at, end = [], 0, len(binary)
+    if count * _PREFIX.size <= end:  # before any is read: a shape may claim billions
+        length_at = _PREFIX.unpack_from
         for _ in range(count):
-            if at + 4 > len(binary):
+            if at + _PREFIX.size > end:
                 break
-            (length,) = struct.unpack_from("<I", binary, at)
-            at += 4 + length
-            texts.append(binary[at - length : at])
-    if len(texts) != count or at != len(binary):
+            starts.append(at)
+            at += _PREFIX.size + length_at(binary, at)[0]
+    if len(starts) != count or at != end:
         raise RequestError(
             field, f"must be {count:,} texts, each behind its length in four bytes"
         )
-    raw = pa.array([bytes(text) for text in texts], pa.binary())
+    start_B = np.array(starts, np.int64)
+    letters = np.ones(end, bool)
+    for k in range(_PREFIX.size):
+        letters[start_B + k] = False
+    length_B = np.diff(start_B, append=end) - _PREFIX.size
+    offsets = np.concatenate([[0], np.cumsum(length_B)]).astype(np.int32)
+    packed = np.frombuffer(binary, np.uint8)[letters]
+    raw = pa.Array.from_buffers(
+        pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(packed)]
+    )
     try:
-        return raw.cast(pa.string())
+        return raw.cast(pa.string())  # which checks that they are UTF-8
     except pa.ArrowInvalid:
-        for i, text in enumerate(texts):
+        for i, text in enumerate(raw.to_pylist()):
             try:
-                bytes(text).decode()
+                text.decode()
             except UnicodeDecodeError as fault:
                 raise RequestError(f"{field}[{i}]", "must be UTF-8") from fault
         raise

@@ -1,7 +1,18 @@
+"""Whatever is sent, the server answers, and never with 500: some of each kind.
+
+``benchmarks/fuzz.py`` sends many more of the same, and counts.
+"""
+
 import json
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from mutation import arrow_bodies, json_bodies, meddled, tensor_bodies
+from openapi_fuzz import CHECKS, operations
+
+# The server runs in a thread of this process, and draws numbers of its own meanwhile.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -59,7 +70,7 @@ requests = st.one_of(
 
 
 @settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -76,3 +87,46 @@ def test_no_json_breaks_the_server(client, path, body):
 def test_no_bytes_break_the_server(client, body):
     response = client.post("/v1/rank", content=body)
     assert response.status_code in (400, 422), response.text
+
+
+@pytest.mark.parametrize("bodies", [arrow_bodies(), tensor_bodies(), json_bodies()])
+def test_the_bodies_to_meddle_with_are_good_ones(client, bodies):
+    answers = [client.post(p, content=b, headers=h) for p, b, h in bodies]
+    bad = [a.text for a in answers if a.status_code != 200]
+    assert all("compressed" in text for text in bad)
+    assert len(bad) < len(answers)
+
+
+@pytest.mark.parametrize(
+    "bodies",
+    [arrow_bodies(), tensor_bodies(), json_bodies()],
+    ids=["arrow", "tensors", "json"],
+)
+def test_no_meddling_breaks_the_server(client, bodies):
+    @settings(max_examples=80, deadline=None, database=None)
+    @given(sent=meddled(bodies))
+    def meddle(sent):
+        path, body, headers = sent
+        response = client.post(path, content=body, headers=headers, timeout=10)
+        assert response.status_code in (200, 400, 404, 422), response.text
+        if response.status_code != 200:
+            assert response.json()["error"]
+
+    meddle()
+
+
+def test_the_server_is_what_its_openapi_document_says(url):
+    for operation in operations(url):
+
+        @settings(
+            max_examples=4,
+            deadline=None,
+            phases=[Phase.generate],
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy())
+        def conform(case):
+            case.validate_response(case.call(timeout=10), checks=CHECKS)
+
+        conform()

@@ -1,0 +1,268 @@
+"""What sending features costs: the same candidates in JSON, Arrow and binary tensors.
+
+    python benchmarks/protocols.py
+
+A bundle of an untrained network with 13 real and 13 categorical columns of items is
+served by uvicorn in a process of its own; one connection sends 2,000 candidates with
+all 26 columns given, again and again, in each way in turn. Bodies are made beforehand;
+the client reads answers without decoding them. Client and server share the machine.
+
+Prints one JSON line a way, medians of milliseconds a request, and last a line of ratios
+to JSON rows.
+"""
+
+import argparse
+import json
+import statistics
+import struct
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import torch
+
+from recsys_mtl.config.recipe import Recipe
+from recsys_mtl.export.bundle import write_bundle
+from recsys_mtl.features.entity import EntityTable
+from recsys_mtl.features.fit import FeaturizerFit
+from recsys_mtl.features.manifest import FeatureManifest, TaskStats, recipe_digest
+from recsys_mtl.features.signature import plan_raw
+from recsys_mtl.model.build import build_network
+from serving.media import ARROW, JSON
+from serving.process import ServerProcess
+from serving.routes.ranking import REQUEST_KEY
+
+REALS = [f"real_{i}" for i in range(13)]
+WORDS = [f"word_{i}" for i in range(13)]
+USER = {"id": "u1"}
+
+
+def recipe() -> Recipe:
+    """Two tasks over the columns of an item."""
+    return Recipe.model_validate(
+        {
+            "name": "protocols",
+            "data": {
+                "interactions": {"kind": "parquet", "path": "unused"},
+                "items": {"source": {"kind": "parquet", "path": "unused"}},
+                "keys": {"user": "user_id", "item": "item_id"},
+                "split": {"kind": "hash", "column": "user_id"},
+            },
+            "features": [
+                {"kind": "categorical", "name": "user_id"},
+                *({"kind": "numeric", "name": name} for name in REALS),
+                *({"kind": "categorical", "name": name} for name in WORDS),
+            ],
+            "tasks": [
+                {"kind": "binary", "name": name, "label": name}
+                for name in ("click", "like")
+            ],
+            "model": {
+                "embedding": {"dim": 8},
+                "gating": {"kind": "mmoe", "hidden": [64], "num_experts": 2},
+                "tower": {"kind": "mlp", "hidden": [16]},
+            },
+        }
+    )
+
+
+def make_bundle(folder: Path, items: pa.Table) -> Path:
+    """Write a bundle whose encoders know ``items``; its network is not trained."""
+    rows, spec = items.num_rows, recipe()
+    log = pa.table(
+        {
+            "user_id": [f"u{i % 50}" for i in range(rows)],
+            "item_id": items["item_id"],
+            "click": [i % 2 for i in range(rows)],
+            "like": [i % 3 == 0 for i in range(rows)],
+        }
+    )
+    plan = plan_raw(spec, log.schema, None, items.schema)
+    fit = FeaturizerFit(spec, plan.signature)
+    fit.update(log.join(items, "item_id"))
+    featurizer = fit.finish()
+    tables = folder / "tables"
+    featurizer.save(tables / "encoders")
+    EntityTable.build(items, "item_id").save(tables / "items.arrow")
+    stats = {
+        task.name: {
+            "train": TaskStats(
+                rows=rows, positives=rows // 2, mean=0.5, log_mean=0.4, log_std=0.5
+            )
+        }
+        for task in spec.tasks
+    }
+    FeatureManifest(
+        recipe=spec.model_dump(mode="json"),
+        recipe_digest=recipe_digest(spec),
+        feature_schema=featurizer.schema,
+        signature=plan.signature,
+        splits={},
+        tasks=stats,
+    ).save(tables)
+    network = build_network(
+        spec.model,
+        spec.features,
+        featurizer.schema,
+        spec.tasks,
+        {task: of["train"] for task, of in stats.items()},
+        device=torch.device("cpu"),
+    )
+    return write_bundle(
+        folder / "bundle",
+        recipe=spec,
+        tables=tables,
+        state=network.state_dict(),
+        metrics={},
+    )
+
+
+def make_items(rows: int) -> pa.Table:
+    """Draw items."""
+    rng = np.random.default_rng(0)
+    columns: dict[str, Any] = {"item_id": np.arange(rows)}
+    columns |= {name: rng.normal(size=rows) for name in REALS}
+    columns |= {
+        name: [f"w{word}" for word in rng.integers(0, 500, rows)] for name in WORDS
+    }
+    return pa.table(columns)
+
+
+def bodies(items: pa.Table) -> dict[str, tuple[str, bytes, dict[str, str]]]:
+    """Path, body and headers of each way."""
+    cells = items.to_pydict()
+    ids = cells.pop("item_id")
+    given = [
+        {"id": item, "features": {name: cells[name][i] for name in cells}}
+        for i, item in enumerate(ids)
+    ]
+    whole = items.append_column("user_id", pa.array(["u1"] * items.num_rows))
+    columns = whole.to_pydict()
+    arrow = {"content-type": ARROW, "accept": ARROW}
+    json_type = {"content-type": JSON}
+    tensors, length = _tensors(whole)
+    return {
+        "rank, JSON rows": (
+            "/v1/rank",
+            json.dumps({"user": USER, "items": given}).encode(),
+            json_type,
+        ),
+        "rank, Arrow": (
+            "/v1/rank",
+            _stream(
+                items.replace_schema_metadata({REQUEST_KEY: json.dumps({"user": USER})})
+            ),
+            arrow,
+        ),
+        "score, JSON rows": (
+            "/v1/score",
+            json.dumps({"rows": whole.to_pylist()}).encode(),
+            json_type,
+        ),
+        "score, JSON columns": (
+            "/v1/score",
+            json.dumps({"columns": columns}).encode(),
+            json_type,
+        ),
+        "score, Arrow": ("/v1/score", _stream(whole), arrow),
+        "infer, binary tensors": (
+            "/v2/models/protocols/infer",
+            tensors,
+            {"inference-header-content-length": str(length)},
+        ),
+    }
+
+
+def _stream(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _tensors(table: pa.Table) -> tuple[bytes, int]:
+    inputs, behind = [], []
+    for name in table.column_names:
+        cells = table[name].to_pylist()
+        if isinstance(cells[0], str):
+            datatype = "BYTES"
+            packed = b"".join(
+                struct.pack("<I", len(cell)) + cell.encode() for cell in cells
+            )
+        else:
+            array = np.asarray(cells)
+            datatype = "FP64" if array.dtype.kind == "f" else "INT64"
+            packed = array.tobytes()
+        behind.append(packed)
+        inputs.append(
+            {
+                "name": name,
+                "datatype": datatype,
+                "shape": [len(cells)],
+                "parameters": {"binary_data_size": len(packed)},
+            }
+        )
+    head = json.dumps(
+        {"inputs": inputs, "parameters": {"binary_data_output": True}}
+    ).encode()
+    return b"".join([head, *behind]), len(head)
+
+
+def timed(ask: Callable[[], httpx.Response]) -> float:
+    """Milliseconds of one request."""
+    start = time.perf_counter()
+    response = ask()
+    took = 1e3 * (time.perf_counter() - start)
+    response.raise_for_status()
+    return took
+
+
+def main() -> None:
+    """Serve, ask, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=2_000)
+    parser.add_argument("--repeats", type=int, default=30)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    items = make_items(options.rows)
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = make_bundle(Path(folder), items)
+        with (
+            ServerProcess(bundle, engine="uvicorn") as server,
+            httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client,
+        ):
+            ways = bodies(items)
+            took: dict[str, list[float]] = {way: [] for way in ways}
+            for repeat in range(options.repeats + 3):
+                for way, (path, body, headers) in ways.items():
+                    ms = timed(
+                        lambda path=path, body=body, headers=headers: client.post(
+                            path, content=body, headers=headers
+                        )
+                    )
+                    if repeat >= 3:  # the first ones warm caches up
+                        took[way].append(ms)
+    median = {way: statistics.median(all_ms) for way, all_ms in took.items()}
+    for way, ms in median.items():
+        line = {
+            "way": way,
+            "ms": round(ms, 2),
+            "rows_per_s": round(1e3 * options.rows / ms),
+            "body_bytes": len(ways[way][1]),
+        }
+        print(json.dumps(line))
+    rank, score = median["rank, JSON rows"], median["score, JSON rows"]
+    ratios = {
+        way: round((rank if way.startswith("rank") else score) / ms, 2)
+        for way, ms in median.items()
+    }
+    print(json.dumps({"rows_per_s_to_json_rows": ratios}))
+
+
+if __name__ == "__main__":
+    main()
