@@ -364,8 +364,8 @@ def test_a_store_that_dies_and_comes_back(ranker, tmp_path):
             assert client.get("/v1/entities/users/u3").status_code == 503
             metrics = client.get("/metrics").text
             assert "recsys_degraded_total" in metrics
-            port = url.rsplit(":", 1)[1].split("/")[0]
-            with running(tmp_path, "--port", port):
+            port = int(url.rsplit(":", 1)[1].split("/")[0])
+            with running(tmp_path, port):
                 time.sleep(2.1)
                 again = rank(client)
                 assert again["degraded"] is False

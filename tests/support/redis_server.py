@@ -8,26 +8,29 @@ from contextlib import contextmanager
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 __all__ = ["running"]
 
 
 @contextmanager
-def running(folder, *options):
-    """A Redis server of its own on a free port; gives its URL and its process."""
+def running(folder, port=None):
+    """A Redis server of its own, on a free port; gives its URL and its process."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("needs redis-server: apt-get install redis-server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    if port is None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     process = subprocess.Popen(
-        [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", *options],
+        [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""],
         cwd=folder,
         stdout=subprocess.DEVNULL,
     )
     try:
-        with redis.Redis(port=port) as client:
+        with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as client:
             for _ in range(200):
                 try:
                     client.ping()
