@@ -31,7 +31,7 @@ class RaggedIds:
     """A list of ids for each entity, one list after the other.
 
     Attributes:
-        values: Of all entities.
+        values: Of all entities, ``int32``.
         offsets: Where each entity's begin, and at last where they end.
     """
 
@@ -46,7 +46,8 @@ class StoredEvents:
 
     Attributes:
         log: Which events are whose, and when; those without a time are left out.
-        ids: Of a history, by encoded column, the id of each event.
+        ids: Of a history, by encoded column, the id of each event, in as few bytes as
+            hold them.
         hits_before: Of an aggregate, hits before each event.
     """
 
@@ -87,7 +88,8 @@ class EncodedEntities:
             found[f"list/{column}/offsets"] = ragged.offsets
         written: dict[int, str] = {}
         logs = {}
-        for name, events in self.events.items():
+        # Sorted, since a file does not keep their order.
+        for name, events in sorted(self.events.items()):
             # Histories and aggregates of one condition share their times.
             log = logs[name] = written.setdefault(id(events.log), name)
             if log == name:
@@ -203,7 +205,7 @@ def encode_entities(
         dense_columns=schema.dense,
         dense_EM=_matrix(encoded, schema.dense, num_rows, np.float32),
         lists={
-            field.name: _ragged(encoded.column(field.name), field.size)
+            field.name: _ragged(encoded.column(field.name))
             for field in schema.ids
             if field.multi
         },
@@ -226,11 +228,11 @@ def _matrix(
     return matrix
 
 
-def _ragged(column: pa.ChunkedArray, size: int) -> RaggedIds:
+def _ragged(column: pa.ChunkedArray) -> RaggedIds:
     lists = flat(column)
     lengths = lists.value_lengths().to_numpy()
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    return RaggedIds(_narrow(lists.flatten().to_numpy(), size), offsets)
+    return RaggedIds(lists.flatten().to_numpy(), offsets)
 
 
 def _narrow(ids: np.ndarray, size: int) -> np.ndarray:

@@ -72,8 +72,8 @@ def test_a_log_that_several_features_share_is_written_once(items):
     shared = replace(items, events={"item_ctr": events, "again": events})
     arrays, about = shared.arrays()
     assert [name for name in arrays if name.startswith("log/")] == [
-        "log/item_ctr/offsets",
-        "log/item_ctr/time",
+        "log/again/offsets",
+        "log/again/time",
     ]
     back = EncodedEntities.of_arrays(arrays, about)
     assert back.events["item_ctr"].log is back.events["again"].log

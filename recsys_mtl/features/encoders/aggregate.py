@@ -9,7 +9,7 @@ import pyarrow as pa
 from recsys_mtl.features.column import filled
 from recsys_mtl.features.schema import Artifact
 
-__all__ = ["Aggregate", "AggregateFit"]
+__all__ = ["Aggregate", "AggregateFit", "evidence", "log_odds"]
 
 _LEAST_MEAN = 1e-6
 
@@ -40,7 +40,7 @@ class Aggregate(Artifact):
         Shape:
             - rows, return: ``(rows,)``; ``float32``
         """
-        return self.evidence(_filled(rows))
+        return evidence(_filled(rows), self.prior_rows)
 
     def rates(self, rows: pa.Array, hits: pa.Array) -> np.ndarray:
         """Log-odds of the share of hits, drawn towards the mean, above the mean's.
@@ -50,24 +50,42 @@ class Aggregate(Artifact):
         Shape:
             - rows, hits, return: ``(rows,)``; ``float32``
         """
-        return self.log_odds(_filled(rows), _filled(hits))
+        return log_odds(
+            _filled(rows), _filled(hits), mean=self.mean, prior_rows=self.prior_rows
+        )
 
-    def evidence(self, count_B: np.ndarray) -> np.ndarray:
-        """As ``counts``, of numbers that are all there and not negative."""
-        logs = np.log1p(count_B) / np.log1p(self.prior_rows)
-        evidence: np.ndarray = logs.astype(np.float32)
-        return evidence
 
-    def log_odds(self, count_B: np.ndarray, hit_B: np.ndarray) -> np.ndarray:
-        """As ``rates``, of numbers that are all there and not negative."""
-        hit = np.minimum(hit_B, count_B)
-        # A mean of 0 or 1 has no log-odds.
-        mean = min(max(self.mean, _LEAST_MEAN), 1.0 - _LEAST_MEAN)
-        yes = hit + self.prior_rows * mean
-        no = count_B - hit + self.prior_rows * (1.0 - mean)
-        log_odds = np.log(yes / no) - np.log(mean / (1.0 - mean))
-        rates: np.ndarray = log_odds.astype(np.float32)
-        return rates
+def evidence(count: np.ndarray, prior_rows: float | np.ndarray) -> np.ndarray:
+    """As ``Aggregate.counts``, of numbers that are all there and not negative.
+
+    Shape:
+        - count, prior_rows, return: broadcast; ``float32``
+    """
+    logs = np.log1p(count) / np.log1p(prior_rows)
+    found: np.ndarray = logs.astype(np.float32)
+    return found
+
+
+def log_odds(
+    count: np.ndarray,
+    hits: np.ndarray,
+    *,
+    mean: float | np.ndarray,
+    prior_rows: float | np.ndarray,
+) -> np.ndarray:
+    """As ``Aggregate.rates``, of numbers that are all there and not negative.
+
+    Shape:
+        - count, hits, mean, prior_rows, return: broadcast; ``float32``
+    """
+    hits = np.minimum(hits, count)
+    # A mean of 0 or 1 has no log-odds.
+    share = np.clip(mean, _LEAST_MEAN, 1.0 - _LEAST_MEAN)
+    yes = hits + prior_rows * share
+    no = count - hits + prior_rows * (1.0 - share)
+    found = np.log(yes / no) - np.log(share / (1.0 - share))
+    rates: np.ndarray = found.astype(np.float32)
+    return rates
 
 
 @final
