@@ -16,7 +16,7 @@ from recsys_mtl.train import load_network, train
 def main(folder: Path, precision: str) -> None:
     """Train two epochs."""
     recipe = published_recipe(
-        "final_mlp", 0.05, 0, "train.epochs=2", f"train.precision={precision}"
+        "final_mlp", 0, 0, "train.epochs=2", f"train.precision={precision}"
     )
     with tempfile.TemporaryDirectory() as name:
         run_dir, tables = Path(name), folder / "tables"
