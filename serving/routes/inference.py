@@ -22,6 +22,7 @@ from serving.deadline import DEADLINE, deadline_of
 from serving.fault import HttpFault, json_response
 from serving.media import JSON, refuse_compressed
 from serving.model_set import ServedModel
+from serving.observability.record import stage
 from serving.operation import BINARY, OF_A_BODY, Operation, Parameter, service_of
 from serving.tensor_input import read_tensors
 from serving.tensor_message import (
@@ -112,12 +113,13 @@ async def _infer(request: Request) -> Response:
         length = _json_length(request, len(body))
         asked = decode(body[:length], _INFER)
         outputs = chosen_outputs(asked, card)
-        table = read_tensors(
-            asked.inputs,
-            memoryview(body)[length:],
-            card.signature,
-            service.settings.limits,
-        )
+        with stage("decode"):
+            table = read_tensors(
+                asked.inputs,
+                memoryview(body)[length:],
+                card.signature,
+                service.settings.limits,
+            )
     names = output_names(card)
     if deadline_s is None and asked.parameters.timeout is not None:
         deadline_s = asked.parameters.timeout / 1e6
@@ -132,9 +134,10 @@ async def _infer(request: Request) -> Response:
         deadline_s=deadline_s,
         leaves=request.receive,
     )
-    told, json_length = write_response(
-        response, outputs, card, binary=asked.parameters.binary_data_output
-    )
+    with stage("serialise"):
+        told, json_length = write_response(
+            response, outputs, card, binary=asked.parameters.binary_data_output
+        )
     if json_length is None:
         return Response(told, media_type=JSON)
     return Response(told, media_type=_OCTETS, headers={_JSON_LENGTH: str(json_length)})

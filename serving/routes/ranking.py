@@ -21,6 +21,7 @@ from serving.body import decode, read_body
 from serving.deadline import DEADLINE, deadline_of
 from serving.fault import HttpFault, json_response
 from serving.media import ARROW, JSON, sent_as, wanted_as
+from serving.observability.record import stage
 from serving.operation import BINARY, OF_A_BODY, Operation, service_of
 from serving.settings import LimitSettings
 
@@ -48,7 +49,9 @@ async def _rank(request: Request) -> Response:
     answer = await service.rank(ask, deadline_s=deadline_s, leaves=request.receive)
     if wanted == ARROW:
         card = service.model(answer.model).card
-        return Response(rank_stream(answer, card, ask.tasks), media_type=ARROW)
+        with stage("serialise"):
+            stream = rank_stream(answer, card, ask.tasks)
+        return Response(stream, media_type=ARROW)
     return json_response(answer)
 
 
@@ -64,14 +67,17 @@ async def _score(request: Request) -> Response:
             ask = decode(body, _SCORE)
     answer = await service.score(ask, deadline_s=deadline_s, leaves=request.receive)
     if wanted == ARROW:
-        return Response(score_stream(answer), media_type=ARROW)
+        with stage("serialise"):
+            stream = score_stream(answer)
+        return Response(stream, media_type=ARROW)
     return json_response(answer)
 
 
 def _arrow(
     body: bytes, decoder: msgspec.json.Decoder[T], limits: LimitSettings
 ) -> tuple[T, pa.Table]:
-    table = read_stream(body, limits)
+    with stage("decode"):
+        table = read_stream(body, limits)
     rest = (table.schema.metadata or {}).get(REQUEST_KEY, b"{}")
     key = f"metadata[{REQUEST_KEY.decode()}]"
     try:

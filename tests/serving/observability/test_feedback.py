@@ -15,10 +15,10 @@ from serving.observability.feedback import (
 )
 from serving.observability.ledger import Ledger
 
+TASKS = [TaskCard("click", "binary"), TaskCard("watch", "value")]
 CARD = ModelCard(
-    *("m", "1", "", ""),
-    [TaskCard("click", "binary"), TaskCard("watch", "value")],
-    *(None, [], {}),
+    **dict.fromkeys(ModelCard.__struct_fields__)
+    | {"name": "m", "version": "1", "tasks": TASKS}
 )
 
 

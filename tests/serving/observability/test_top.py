@@ -31,7 +31,11 @@ def scrape(asked, at):
 
 
 def row(text, first):
-    (found,) = [line.split() for line in text.splitlines() if line.startswith(first)]
+    lines = [line.strip() for line in text.splitlines()]
+    # Thousands have commas.
+    (found,) = [
+        line.replace(",", "").split() for line in lines if line.startswith(first)
+    ]
     return found
 
 
