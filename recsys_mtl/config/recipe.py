@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from recsys_mtl.config._base import Name, Spec
 from recsys_mtl.config.data import DataSpec
+from recsys_mtl.config.export import ExportSpec
 from recsys_mtl.config.feature import FeatureSpec
 from recsys_mtl.config.model import ModelSpec
 from recsys_mtl.config.reference import (
@@ -40,6 +41,7 @@ class Recipe(Spec):
     tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
     model: ModelSpec = ModelSpec()
     train: TrainSpec = TrainSpec()
+    export: ExportSpec = ExportSpec()
     score: ScoreSpec | None = Field(
         None, description="the sum of all binary tasks with weight 1 if left out"
     )
@@ -66,12 +68,13 @@ class Recipe(Spec):
 
     @property
     def uncalibrated(self) -> "Recipe":
-        """The same without what is done to predictions after the training."""
+        """The same without what is done after the training."""
         tasks = self.model_dump(include={"tasks"})["tasks"]
         for task in tasks:
             for name in AFTER_TRAINING:
                 task.pop(name, None)
-        return Recipe.model_validate(self.model_dump() | {"tasks": tasks})
+        plain = self.model_dump(exclude={"export"}) | {"tasks": tasks}
+        return Recipe.model_validate(plain)
 
     @property
     def fused_score(self) -> ScoreSpec:

@@ -117,6 +117,12 @@ class RequestBatch:
         """Read encoded tables: R rows with the shared columns, N rows with the rest."""
         return cls(split, split.read_shared(shared), split.read_own(own), request_N)
 
+    @classmethod
+    def of_rows(cls, split: SchemaSplit, table: pa.Table) -> "RequestBatch":
+        """Read whole encoded rows: every row is a request with one candidate."""
+        request_N = np.arange(table.num_rows)
+        return cls(split, split.read_shared(table), split.read_own(table), request_N)
+
     @property
     def num_requests(self) -> int:
         """R."""

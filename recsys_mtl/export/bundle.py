@@ -3,7 +3,9 @@
 ==========================  =====================================================
 ``bundle.json``             recipe, signature, versions, metrics, hash of each file
 ``bundle.json.sha256``      hash of ``bundle.json``, as ``sha256sum -c`` reads it
-``network.safetensors``     weights
+``network.safetensors``     weights, without embedding tables if those are rounded
+``tables.safetensors``      embedding tables, if they are rounded
+``trunk.onnx``              what follows the bottom, if ONNX Runtime is to run it
 ``encoders/``               fitted features
 ``users.arrow``             user features and histories, if the recipe has any
 ``items.arrow``             item features, if the recipe has any
@@ -23,20 +25,21 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Literal, final
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from recsys_mtl import __version__
 from recsys_mtl.calibrate import Calibration
 from recsys_mtl.config.recipe import Recipe
+from recsys_mtl.data.request_batch import SchemaSplit
+from recsys_mtl.engine import AbstractEngine
 from recsys_mtl.errors import ArtifactError, EnvironmentFault
 from recsys_mtl.export.encoded import (
     ENCODED_FOLDER,
@@ -44,19 +47,26 @@ from recsys_mtl.export.encoded import (
     encode_store,
     split_of,
 )
+from recsys_mtl.export.network_files import (
+    NetworkFiles,
+    empty_network,
+    load_network_files,
+    write_network,
+)
+from recsys_mtl.export.program import EngineInfo
+from recsys_mtl.export.rounding import TableInfo
 from recsys_mtl.export.seal import FileSeal, check_files, seal_files
 from recsys_mtl.features.entity import EntityTable
 from recsys_mtl.features.featurizer import Featurizer
 from recsys_mtl.features.join import FeatureStore
 from recsys_mtl.features.manifest import FeatureManifest, TaskStats, recipe_digest
 from recsys_mtl.features.schema import Artifact, FeatureSchema, RawColumn
-from recsys_mtl.model.build import build_network
 from recsys_mtl.model.network import Network
 
 __all__ = ["Bundle", "BundleInfo", "load_bundle", "write_bundle"]
 
 _FORMAT_VERSION: Final = 1
-_INFO, _SEAL, _WEIGHTS = "bundle.json", "bundle.json.sha256", "network.safetensors"
+_INFO, _SEAL = "bundle.json", "bundle.json.sha256"
 
 
 class BundleInfo(Artifact):
@@ -75,6 +85,9 @@ class BundleInfo(Artifact):
         files: Every other file by its path; only ``bundle.json.sha256`` is not listed.
         metrics: By task, on the test split.
         calibration: What is done to predictions.
+        tables: How embedding tables are stored; ``None`` in bundles written before
+            there was a choice, which have them as trained.
+        engine: What runs the network.
     """
 
     format_version: Literal[1]
@@ -89,6 +102,8 @@ class BundleInfo(Artifact):
     files: dict[str, FileSeal]
     metrics: dict[str, dict[str, float]]
     calibration: Calibration = Calibration()
+    tables: TableInfo | None = None
+    engine: EngineInfo = EngineInfo()
 
 
 @final
@@ -102,8 +117,9 @@ class Bundle:
         digest: sha256 of ``bundle.json``, and so of everything.
         featurizer: Raw columns to encoded columns.
         store: User and item features and histories by key, mapped from disk.
-        network: On the CPU in evaluation mode; weights are mapped from disk, so that
-            processes share them.
+        split: Which encoded columns the candidates of a request share.
+        files: The network, its tables and its engine; weights are mapped from disk, so
+            that processes share them.
         encoded: What is in ``store``, encoded and mapped; ``None`` in bundles written
             before there was such a thing.
     """
@@ -113,8 +129,28 @@ class Bundle:
     digest: str
     featurizer: Featurizer
     store: FeatureStore
-    network: Network
+    split: SchemaSplit
+    files: NetworkFiles
     encoded: EncodedStore | None = None
+
+    @property
+    def engine(self) -> AbstractEngine:
+        """Scores ``RequestBatch`` es: what serving calls."""
+        return self.files.engine
+
+    @property
+    def heads(self) -> Network:
+        """The network for all that needs no tables: predictions of logits, names."""
+        return self.files.network
+
+    @cached_property
+    def network(self) -> Network:
+        """The whole network, on the CPU in evaluation mode.
+
+        Rounded tables become float32 at first use, in memory of this process.
+        """
+        self.files.fill_tables()
+        return self.files.network
 
     @property
     def version(self) -> str:
@@ -173,7 +209,7 @@ def write_bundle(
 
     Raises:
         ArtifactError: ``folder`` exists, the tables are incomplete or of another
-            recipe, or the weights do not fit.
+            recipe, the weights do not fit, or ``recipe.export`` cannot be had.
         EnvironmentFault: The disk is full or not writable.
     """
     if folder.exists():
@@ -186,8 +222,7 @@ def write_bundle(
             "; build the feature tables again"
         )
     stats = {task.name: manifest.tasks[task.name]["train"] for task in recipe.tasks}
-    network = _build(recipe, manifest.feature_schema, stats)
-    _check_weights(network, state, where="the given weights")
+    network = empty_network(recipe, manifest.feature_schema, stats)
     work = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         work.mkdir(parents=True)
@@ -195,8 +230,8 @@ def write_bundle(
             _bring(source, work / source.relative_to(tables))
         if report is not None:
             _bring(report, work / "report.html")
-        _save_weights(state, work / _WEIGHTS)
-        _save_encoded(work)
+        split = _save_encoded(work)
+        stored, engine = write_network(work, recipe, network, state, tables, split)
         info = BundleInfo(
             format_version=_FORMAT_VERSION,
             name=recipe.name,
@@ -210,6 +245,8 @@ def write_bundle(
             files=seal_files(work),
             metrics={task: dict(of) for task, of in metrics.items()},
             calibration=calibration or Calibration(),
+            tables=stored,
+            engine=engine,
         )
         # No NaN: it would be no JSON, and metrics that are undefined are absent.
         text = json.dumps(info.model_dump(mode="json"), indent=1, allow_nan=False)
@@ -243,23 +280,10 @@ def load_bundle(folder: Path, *, verify: bool = True) -> Bundle:
     info, digest = _read_info(folder)
     besides = frozenset({_INFO, _SEAL})
     check_files(folder, info.files, besides=besides, hash=verify)
-    network = _build(info.recipe, info.feature_schema, info.task_stats)
-    weights = folder / _WEIGHTS
-    try:
-        state = load_file(weights)
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(
-            f"{weights} cannot be read: {error}; build the bundle again"
-        ) from error
-    _check_weights(network, state, where=str(weights))
-    # Assigned, not copied: the parameters then are the mapped file.
-    network.load_state_dict(state, strict=True, assign=True)
-    network.requires_grad_(requires_grad=False)
     featurizer = Featurizer.load(folder / "encoders")
     store = _store(folder, featurizer)
-    encoded = None
+    split, encoded = split_of(featurizer, store), None
     if (folder / ENCODED_FOLDER).is_dir():
-        split = split_of(featurizer, store)
         encoded = EncodedStore.load(folder / ENCODED_FOLDER, split)
     return Bundle(
         folder=folder,
@@ -267,7 +291,14 @@ def load_bundle(folder: Path, *, verify: bool = True) -> Bundle:
         digest=digest,
         featurizer=featurizer,
         store=store,
-        network=network.eval(),
+        split=split,
+        files=load_network_files(
+            folder,
+            empty_network(info.recipe, info.feature_schema, info.task_stats),
+            split,
+            info.tables,
+            info.engine,
+        ),
         encoded=encoded,
     )
 
@@ -313,46 +344,13 @@ def _store(folder: Path, featurizer: Featurizer) -> FeatureStore:
     return FeatureStore(featurizer.contract, users, items)
 
 
-def _save_encoded(folder: Path) -> None:
+def _save_encoded(folder: Path) -> SchemaSplit:
     """Encode the users and items that lie in ``folder``, once for all requests."""
     featurizer = Featurizer.load(folder / "encoders")
     encoded = encode_store(featurizer, _store(folder, featurizer))
     (folder / ENCODED_FOLDER).mkdir()
     encoded.save(folder / ENCODED_FOLDER)
-
-
-def _build(
-    recipe: Recipe, schema: FeatureSchema, stats: Mapping[str, TaskStats]
-) -> Network:
-    # On meta, tables take no memory and no time until weights are assigned.
-    return build_network(
-        recipe.model,
-        recipe.features,
-        schema,
-        recipe.tasks,
-        stats,
-        device=torch.device("meta"),
-    )
-
-
-def _check_weights(
-    network: Network, state: Mapping[str, Tensor], *, where: str
-) -> None:
-    """Refuse weights of other names, shapes or types than the network's."""
-    wanted = network.state_dict()
-    for name in sorted(wanted.keys() | state.keys()):
-        want, got = (_form(weights.get(name)) for weights in (wanted, state))
-        if want != got:
-            raise ArtifactError(
-                f"{name!r} of {where} must be {want}, got {got}; weights, recipe and "
-                "feature tables must be of one training run"
-            )
-
-
-def _form(tensor: Tensor | None) -> str:
-    if tensor is None:
-        return "absent"
-    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+    return encoded.split
 
 
 def _table_files(tables: Path) -> list[Path]:
@@ -375,10 +373,6 @@ def _bring(source: Path, target: Path) -> None:
             shutil.copyfile(source, target)
     else:
         shutil.copyfile(source, target)
-
-
-def _save_weights(state: Mapping[str, Tensor], path: Path) -> None:
-    save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, path)
 
 
 def _seal_line(digest: str) -> bytes:

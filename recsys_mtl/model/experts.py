@@ -79,7 +79,7 @@ class ExpertBank(nn.Module):
         self, x_BSD: Float[Tensor, "batch sharing dim"] | SplitRows
     ) -> Float[Tensor, "batch _ experts hidden"]:
         if isinstance(x_BSD, SplitRows):
-            num_rows, sharing = len(x_BSD.request_N), 1
+            num_rows, sharing = x_BSD.request_N.shape[0], 1
             h_NX = x_BSD.linear(self.weights[0], self._bias(0))
             h_NEH = self._activated(0, h_NX, num_inputs=1)
         else:

@@ -127,7 +127,9 @@ Rows = Float[Tensor, "batch _ dim"] | SplitRows
 
 def num_rows(x_BSD: Rows) -> int | torch.SymInt:
     """Count the rows."""
-    return len(x_BSD.request_N) if isinstance(x_BSD, SplitRows) else x_BSD.shape[0]
+    # Not `len`, which would be a constant in an exported program.
+    rows = x_BSD.request_N if isinstance(x_BSD, SplitRows) else x_BSD
+    return rows.shape[0]
 
 
 def whole(x_BSD: Rows) -> Float[Tensor, "batch sharing dim"]:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-__all__ = ["InputColumn", "ModelCard", "ModelList", "Scoring", "TaskCard"]
+__all__ = ["EngineCard", "InputColumn", "ModelCard", "ModelList", "Scoring", "TaskCard"]
 
 
 class InputColumn(Struct, frozen=True):
@@ -59,6 +59,20 @@ class Scoring(Struct, frozen=True):
     calibration: dict[str, str]
 
 
+class EngineCard(Struct, frozen=True):
+    """What runs a network, see docs/engines.md.
+
+    Attributes:
+        kind: ``eager`` is PyTorch alone, ``onnx`` ONNX Runtime behind the lookups.
+        why: One sentence.
+        tables: Numbers of the embedding tables.
+    """
+
+    kind: str
+    why: str
+    tables: str
+
+
 class ModelCard(Struct, frozen=True):
     """A served model.
 
@@ -71,6 +85,7 @@ class ModelCard(Struct, frozen=True):
         scoring: How predictions become the score.
         signature: What a request may give.
         metrics: By task, as the evaluation found them.
+        engine: What runs the network.
     """
 
     name: str
@@ -81,6 +96,7 @@ class ModelCard(Struct, frozen=True):
     scoring: Scoring
     signature: list[InputColumn]
     metrics: dict[str, dict[str, float]]
+    engine: EngineCard
 
 
 class ModelList(Struct, frozen=True):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from recsys_mtl.config.feature import HistoryFeature
 from recsys_mtl.export.bundle import Bundle
-from recsys_mtl.rank.card import InputColumn, ModelCard, Scoring, TaskCard
+from recsys_mtl.rank.card import EngineCard, InputColumn, ModelCard, Scoring, TaskCard
 
 __all__ = ["card_of"]
 
@@ -20,12 +20,17 @@ def card_of(bundle: Bundle, scoring: Scoring) -> ModelCard:
         tasks=[
             TaskCard(task.name, task.kind, list(details))
             for task, details in zip(
-                recipe.tasks, bundle.network.detail_names, strict=True
+                recipe.tasks, bundle.heads.detail_names, strict=True
             )
         ],
         scoring=scoring,
         signature=_signature(bundle),
         metrics=info.metrics,
+        engine=EngineCard(
+            kind=bundle.engine.kind,
+            why=bundle.files.why,
+            tables="float32" if info.tables is None else info.tables.kind,
+        ),
     )
 
 

@@ -7,7 +7,6 @@ import pyarrow as pa
 from jaxtyping import Bool, Float
 
 from recsys_mtl.config.score import ScoreSpec
-from recsys_mtl.data.batch import to_batch
 from recsys_mtl.data.request_batch import RequestBatch
 from recsys_mtl.export.bundle import Bundle
 from recsys_mtl.features.entity import EntityTable
@@ -41,7 +40,7 @@ class Scorer:
         self._spec = spec
         self.tasks = tuple(task.name for task in bundle.recipe.tasks)
         self._detail_names = dict(
-            zip(self.tasks, bundle.network.detail_names, strict=True)
+            zip(self.tasks, bundle.heads.detail_names, strict=True)
         )
 
     def encode(self, raw: pa.Table) -> tuple[Assembled, pa.Table]:
@@ -52,17 +51,13 @@ class Scorer:
 
     def of_rows(self, encoded: pa.Table, *, details: bool) -> Predicted:
         """Predict whole rows."""
-        network = self._bundle.network
-        if not encoded.num_rows:  # TorchRec takes no empty batches
-            return self._predicted(None, details=details)
-        batch = to_batch(encoded, self._bundle.schema)
-        return self._predicted(network(batch).logits, details=details)
+        return self.of_requests(
+            RequestBatch.of_rows(self._bundle.split, encoded), details=details
+        )
 
     def of_requests(self, batch: RequestBatch, *, details: bool) -> Predicted:
         """Predict candidates that share what their request has once."""
-        if not batch.num_rows:
-            return self._predicted(None, details=details)
-        logits = self._bundle.network(batch.joined()).logits
+        logits = self._bundle.engine.score(batch) if batch.num_rows else None
         return self._predicted(logits, details=details)
 
     def fuse(
@@ -109,7 +104,7 @@ class Scorer:
         return stored_B if known_B is None else known_B
 
     def _predicted(self, logits: Logits | None, *, details: bool) -> Predicted:
-        network = self._bundle.network
+        network = self._bundle.heads
         network_BT = np.empty((0, len(self.tasks)), dtype=np.float32)
         if logits is not None:
             network_BT = network.predict(logits).numpy()

@@ -21,7 +21,7 @@ __all__ = ["SideColumns", "TableStack", "stacks_of"]
 @final
 @dataclass(frozen=True)
 class TableStack:
-    """Tables of one width, one after the other.
+    """Tables of one width, one after the other in the order of their names.
 
     Attributes:
         name: ``fields``, or ``contexts.0`` and so on for those of the tower's own.
@@ -41,17 +41,30 @@ class TableStack:
         return max((stop for _, stop in self.spans.values()), default=0)
 
     def rows(self, state: Mapping[str, Tensor]) -> FloatRows:
-        """Copy the tables of a ``state_dict`` into one."""
+        """Give the tables of a ``state_dict`` as one.
+
+        Weights mapped from a safetensors file lie there in this order, so that nothing
+        is copied, and processes go on sharing pages.
+        """
         tables = [state[name] for name in self.spans]
-        return FloatRows(torch.cat(tables) if tables else torch.zeros(0, self.dim))
+        if not tables:
+            return FloatRows(torch.zeros(0, self.dim))
+        first = tables[0]
+        place = first.data_ptr()
+        for table in tables:
+            if table.data_ptr() != place or not _one_file(table, first):
+                return FloatRows(torch.cat(tables))
+            place += table.nbytes
+        shape, stride = (self.num_rows, self.dim), (self.dim, 1)
+        return FloatRows(first.detach().as_strided(shape, stride))
 
     def events(
         self, rows: EncodedRows, columns: Sequence[str], table_rows: AbstractTableRows
     ) -> Float[Tensor, "events columns dim"]:
         """Look up list columns of one history, value by value."""
-        place_EK = np.stack(
-            [rows.values(column) + self.start[column] for column in columns], axis=1
-        )
+        # Ids may be of a small type, which could not hold a place.
+        places = [rows.values(c) + np.int64(self.start[c]) for c in columns]
+        place_EK = np.stack(places, axis=1)
         vector_XD = table_rows.gather(torch.from_numpy(place_EK.reshape(-1)))
         return vector_XD.view(-1, len(columns), self.dim)
 
@@ -84,12 +97,12 @@ class SideColumns:
         start, dim = self._stack.start, self._stack.dim
         place_NF = np.empty((rows.num_rows, len(self._singles)), dtype=np.int64)
         for f, column in enumerate(self._singles):
-            np.add(rows.ids[column], start[column], out=place_NF[:, f])
+            np.add(rows.ids[column], np.int64(start[column]), out=place_NF[:, f])
         vector_XD = table_rows.gather(torch.from_numpy(place_NF.reshape(-1)))
         blocks = [vector_XD.view(rows.num_rows, len(self._singles), dim)]
         for column in self._lists:
-            place_X = torch.from_numpy(rows.values(column).astype(np.int64))
-            value_X1D = table_rows.gather(place_X + start[column])[:, None]
+            place_X = torch.from_numpy(rows.values(column) + np.int64(start[column]))
+            value_X1D = table_rows.gather(place_X)[:, None]
             length_N = lengths_of(rows, column)
             mean_N1D = sum_events(value_X1D, length_N)
             blocks.append(mean_N1D / length_N.clamp(min=1)[:, None, None])
@@ -115,9 +128,7 @@ def stacks_of(embedding: BatchEmbedding) -> tuple[TableStack, ...]:
 def _stack(
     name: str, path: str, holder: BatchEmbedding | ContextEmbedding, dim: int
 ) -> TableStack:
-    spans: dict[str, tuple[int, int]] = {}
-    start: dict[str, int] = {}
-    end = 0
+    tables_of: dict[str, tuple[int, list[str]]] = {}
     for part, tables in (("pooled", "embedding_bags"), ("sequence", "embeddings")):
         collection = getattr(holder, part)
         if collection is None:
@@ -129,10 +140,19 @@ def _stack(
         )
         assert isinstance(getattr(collection, tables), nn.ModuleDict)
         for config in configs:
-            spans[f"{path}.{part}.{tables}.{config.name}.weight"] = (
-                end,
-                end + config.num_embeddings,
-            )
-            start |= dict.fromkeys(config.feature_names, end)
-            end += config.num_embeddings
+            name_in_state = f"{path}.{part}.{tables}.{config.name}.weight"
+            tables_of[name_in_state] = config.num_embeddings, config.feature_names
+    spans: dict[str, tuple[int, int]] = {}
+    start: dict[str, int] = {}
+    end = 0
+    for table in sorted(tables_of):
+        size, columns = tables_of[table]
+        spans[table] = end, end + size
+        start |= dict.fromkeys(columns, end)
+        end += size
     return TableStack(name, spans, start, dim)
+
+
+def _one_file(table: Tensor, first: Tensor) -> bool:
+    one, other = table.untyped_storage(), first.untyped_storage()
+    return one.data_ptr() == other.data_ptr() and table.is_contiguous()

@@ -1,0 +1,29 @@
+"""How a trained network is put into its bundle."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from recsys_mtl.config._base import Spec
+
+__all__ = ["ExportSpec"]
+
+
+class ExportSpec(Spec):
+    """What serving loads. Nothing of it changes the training."""
+
+    tables: Literal["float32", "float16", "int8"] = Field(
+        "float32",
+        description="numbers of embedding tables; int8: with a scale and an offset a "
+        "row, 20 bytes in place of 64 at dim 16",
+    )
+    max_auc_loss: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0005,
+        description="AUC on validation rows that a binary task may lose by rounded "
+        "tables; more, and no bundle is written",
+    )
+    engine: Literal["auto", "eager", "onnx"] = Field(
+        "auto",
+        description="what runs everything behind the bottom: PyTorch (eager) or ONNX "
+        "Runtime; auto: onnx where it gains, which tiny networks do not",
+    )
