@@ -173,19 +173,6 @@ class RequestReader:
         self._signature.even_histories(columns, lambda name, i: at(pattern, name)(i))
         return self._timed(columns, request.table.num_rows, now_us, request.place)
 
-    def candidates(self, request: RankRequest) -> list[ItemInput]:
-        """Give the candidates, however they were written.
-
-        Raises:
-            RequestError: There are none, or both ways were used.
-        """
-        if isinstance(request, RankTable):
-            return [
-                ItemInput(id=item_id) for item_id in self._table_columns(request)[0]
-            ]
-        ids, items = self._candidates(request)
-        return [ItemInput(id=item_id) for item_id in ids] if items is None else items
-
     def _candidates(
         self, request: RankRequest
     ) -> tuple[list[Id], list[ItemInput] | None]:
