@@ -5,8 +5,9 @@
 
 Needs RECSYS_MTL_DATA for the public logs. Every model gets the same settings to choose
 from (``_TRIALS``), one training each, chosen by the mean validation AUC of the binary
-tasks, or of clicks where the recipe stops by clicks; the chosen one is trained with ``--seeds`` seeds, and only those see test rows,
-once: the first of them is the training it was chosen by. Everything but
+tasks, or of clicks where the recipe stops by clicks; the chosen one is trained with
+``--seeds`` seeds, and only those see test rows, once: the first of them is the training
+it was chosen by. Everything but
 ``model.bottom``, ``model.gating`` and the settings tried is the shipped recipe's, or
 ``_SIMULATED``. Each training is kept in ``--folder``, so that a second start goes on.
 
