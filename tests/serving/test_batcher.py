@@ -18,7 +18,9 @@ from serving.fault import HttpFault
 from serving.model_set import ServedModel
 from serving.settings import BatchingSettings, OverloadSettings
 
-CARD = ModelCard("m", "1", "", "", [], None, [], {})
+CARD = ModelCard(
+    **dict.fromkeys(ModelCard.__struct_fields__) | {"name": "m", "version": "1"}
+)
 LONG = 1e9
 
 
