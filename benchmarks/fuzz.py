@@ -30,13 +30,25 @@ _TESTS = Path(__file__).parent.parent / "tests"
 sys.path[:0] = [str(_TESTS), str(_TESTS / "support")]
 
 from conftest import RECIPE, _make  # noqa: E402
-from mutation import arrow_bodies, json_bodies, meddled, tensor_bodies  # noqa: E402
+from mutation import (  # noqa: E402
+    arrow_bodies,
+    json_bodies,
+    meddled,
+    mistaken,
+    tensor_bodies,
+)
 from openapi_fuzz import CHECKS, operations  # noqa: E402
 
 from serving.process import ServerProcess  # noqa: E402
 
 _TIMEOUT_S = 10.0
-_KINDS = {"arrow": arrow_bodies, "tensors": tensor_bodies, "json": json_bodies}
+_KINDS = {
+    "arrow": meddled(arrow_bodies()),
+    "tensors": meddled(tensor_bodies()),
+    "json": meddled(json_bodies()),
+    "tensors, values": mistaken(tensor_bodies()),
+    "json, values": mistaken(json_bodies()),
+}
 
 
 class Count:
@@ -104,7 +116,7 @@ def meddle(client: httpx.Client, kind: str, examples: int, start: int) -> Count:
             f"{path} {body!r} {headers}",
         )
 
-    draw(meddled(_KINDS[kind]()), examples, send, start)
+    draw(_KINDS[kind], examples, send, start)
     return count
 
 

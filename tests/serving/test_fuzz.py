@@ -8,7 +8,7 @@ import json
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from mutation import arrow_bodies, json_bodies, meddled, tensor_bodies
+from mutation import arrow_bodies, json_bodies, meddled, mistaken, tensor_bodies
 from openapi_fuzz import CHECKS, operations
 
 # The server runs in a thread of this process, and draws numbers of its own meanwhile.
@@ -99,12 +99,18 @@ def test_the_bodies_to_meddle_with_are_good_ones(client, bodies):
 
 @pytest.mark.parametrize(
     "bodies",
-    [arrow_bodies(), tensor_bodies(), json_bodies()],
-    ids=["arrow", "tensors", "json"],
+    [
+        meddled(arrow_bodies()),
+        meddled(tensor_bodies()),
+        meddled(json_bodies()),
+        mistaken(tensor_bodies()),
+        mistaken(json_bodies()),
+    ],
+    ids=["arrow", "tensors", "json", "values of tensors", "values of json"],
 )
 def test_no_meddling_breaks_the_server(client, bodies):
     @settings(max_examples=80, deadline=None, database=None)
-    @given(sent=meddled(bodies))
+    @given(sent=bodies)
     def meddle(sent):
         path, body, headers = sent
         response = client.post(path, content=body, headers=headers, timeout=10)

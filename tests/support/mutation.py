@@ -119,6 +119,54 @@ def json_bodies():
     ]
 
 
+def _places(value, path=()):
+    """Paths to every part of a JSON value but the whole."""
+    inner = value.items() if isinstance(value, dict) else ()
+    inner = enumerate(value) if isinstance(value, list) else inner
+    for key, part in list(inner):
+        yield (*path, key)
+        yield from _places(part, (*path, key))
+
+
+ODD_VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.sampled_from([*ODD_NUMBERS, 2**64, 10**400, 1.5, -0.0, 1e308]),
+    st.text(max_size=3),
+    st.sampled_from([[], {}, [[]], [None], [1, "a"], {"a": 1}, "x" * 300, [1] * 50]),
+)
+
+
+@st.composite
+def mistaken(draw, bodies):
+    """A valid body whose JSON is JSON still, with up to three values changed."""
+    path, body, headers = draw(st.sampled_from(bodies))
+    name = "inference-header-content-length"
+    size = int(headers.get(name, len(body)))
+    head = json.loads(body[:size])
+    for _ in range(draw(st.integers(1, 3))):
+        places = list(_places(head))
+        if not places:
+            break
+        *way, last = draw(st.sampled_from(places))
+        owner = head
+        for key in way:
+            owner = owner[key]
+        match draw(st.sampled_from(["value", "drop", "twice"])):
+            case "value":
+                owner[last] = draw(ODD_VALUES)
+            case "drop":
+                del owner[last]
+            case "twice" if isinstance(owner, list):
+                owner.append(owner[last])
+            case _:
+                owner[f"{last}x"] = owner[last]
+    encoded = json.dumps(head).encode()
+    if name in headers:
+        headers = {name: str(len(encoded))}
+    return path, encoded + body[size:], headers
+
+
 @st.composite
 def meddled(draw, bodies):
     """A valid body after up to four changes: flips, odd numbers, cuts and copies."""
