@@ -107,7 +107,7 @@ BAD = [
     ("{click: 1.0}", "{clicks: 1.0}", "15: score.weights.clicks: weighs 'clicks', which is no task; did you mean 'click'? Allowed: click, watch"),
     ("{click: 1.0}", "{click: high}", "15: score.weights.click: must be a number, got 'high'"),
     ("{click: 1.0}", "{}", "15: score.weights: must have 1 or more entries, got 0"),
-    ("name: small", "nmae: small\nname: small", "1: nmae: is no option here; did you mean 'name'? Allowed: name, description, data, features, tasks, model, train, score"),
+    ("name: small", "nmae: small\nname: small", "1: nmae: is no option here; did you mean 'name'? Allowed: name, description, data, features, tasks, model, train, export, score"),
     ("epochs: 2", "epochs: 2, epochs: 3", "14: train.epochs: is given twice, in lines 14 and 14; keep one"),
 ]  # fmt: skip
 

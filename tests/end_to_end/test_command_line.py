@@ -281,6 +281,8 @@ def test_a_signal_ends_a_run_with_no_traceback_and_no_process_left(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background job ignores Ctrl-C, and so do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     with process:
         assert process.stderr is not None
