@@ -1,5 +1,6 @@
 """Valid bodies, and what becomes of them when someone meddles with a few bytes."""
 
+import copy
 import json
 import struct
 
@@ -154,13 +155,13 @@ def mistaken(draw, bodies):
             owner = owner[key]
         match draw(st.sampled_from(["value", "drop", "twice"])):
             case "value":
-                owner[last] = draw(ODD_VALUES)
+                owner[last] = copy.deepcopy(draw(ODD_VALUES))
             case "drop":
                 del owner[last]
             case "twice" if isinstance(owner, list):
-                owner.append(owner[last])
+                owner.append(copy.deepcopy(owner[last]))
             case _:
-                owner[f"{last}x"] = owner[last]
+                owner[f"{last}x"] = copy.deepcopy(owner[last])
     encoded = json.dumps(head).encode()
     if name in headers:
         headers = {name: str(len(encoded))}
