@@ -268,6 +268,14 @@ def test_a_port_in_use_is_told_in_one_line(again):
     assert done.stderr.count("\n") == 1
 
 
+# A shell's background job ignores Ctrl-C, and so do its children.
+_HEARING = """\
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 @pytest.mark.parametrize(
     ("number", "code", "said"),
     [(signal.SIGINT, 130, "stopped\n"), (signal.SIGTERM, 143, "")],
@@ -275,14 +283,13 @@ def test_a_port_in_use_is_told_in_one_line(again):
 def test_a_signal_ends_a_run_with_no_traceback_and_no_process_left(
     tmp_path, run, number, code, said
 ):
+    hearing = [sys.executable, "-c", _HEARING]
     process = subprocess.Popen(
-        [PROGRAM, "run", run.recipe, "--output", tmp_path / "run"],
+        [*hearing, PROGRAM, "run", run.recipe, "--output", tmp_path / "run"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell's background job ignores Ctrl-C, and so do its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     with process:
         assert process.stderr is not None
