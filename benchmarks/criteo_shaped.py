@@ -89,7 +89,7 @@ def make(folder: Path, *, train_rows: int, test_rows: int, seed: int = 0) -> Non
     FeatureManifest(
         recipe=spec.model_dump(mode="json"),
         recipe_digest="",
-        feature_schema=_schema(),
+        feature_schema=schema(),
         signature=(),
         splits=files,
         tasks=stats,
@@ -175,7 +175,8 @@ def _write_split(
     return SplitFiles(rows=size, parts=tuple(parts)), label_TN
 
 
-def _schema() -> FeatureSchema:
+def schema() -> FeatureSchema:
+    """Columns of the encoded rows."""
     return FeatureSchema(
         ids=tuple(
             IdField(name=f"c{f}", size=NUM_VALUES + 2) for f in range(NUM_CATEGORICAL)

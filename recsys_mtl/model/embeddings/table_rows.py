@@ -3,6 +3,7 @@
 import abc
 from typing import final
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
@@ -52,7 +53,7 @@ class FloatRows(AbstractTableRows):
         self.dim = rows_VD.shape[1]
 
     def gather(self, place_X: Int[Tensor, " places"]) -> Float[Tensor, "places dim"]:
-        return self.rows_VD.index_select(0, place_X).float()
+        return _taken(self.rows_VD, place_X).float()
 
     @property
     def num_bytes(self) -> int:
@@ -113,8 +114,8 @@ class ByteRows(AbstractTableRows):
         return cls(byte_VD.to(torch.uint8), affine_V2, unit)
 
     def gather(self, place_X: Int[Tensor, " places"]) -> Float[Tensor, "places dim"]:
-        affine_X2 = self.affine_V2.index_select(0, place_X)
-        return self._floats(self.byte_VD.index_select(0, place_X), affine_X2)
+        affine_X2 = _taken(self.affine_V2, place_X)
+        return self._floats(_taken(self.byte_VD, place_X), affine_X2)
 
     @property
     def num_bytes(self) -> int:
@@ -129,3 +130,8 @@ class ByteRows(AbstractTableRows):
 
 
 _LARGEST = 60_000.0  # float16 ends at 65,504
+
+
+def _taken(rows_VG: Tensor, place_X: Tensor) -> Tensor:
+    # Of rows that no cache holds, numpy takes 13,000 in 0.5 ms, `index_select` in 0.8.
+    return torch.from_numpy(np.take(rows_VG.numpy(), place_X.numpy(), axis=0))
