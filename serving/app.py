@@ -51,11 +51,12 @@ def create_app(
             HTTPException: _no_route,
             ClientDisconnect: _client_left,
         },
-        middleware=[Middleware(Gate, settings=settings)],
+        middleware=[Middleware(Gate, settings=settings, operations=OPERATIONS)],
     )
     app.state.service = service = Service(models, settings)
     app.state.observer = Observer(service, app)
-    app.state.openapi = msgspec.json.encode(describe(service.models.models, OPERATIONS))
+    document = describe(service.models.models, OPERATIONS, settings)
+    app.state.openapi = msgspec.json.encode(document)
     return app
 
 

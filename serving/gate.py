@@ -3,60 +3,25 @@
 import logging
 import time
 import uuid
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Final, Literal, final
+from typing import Final, final
 
 from starlette.datastructures import Headers
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.fault import HttpFault, error_response
 from serving.keys import ApiKey, KeyRing
-from serving.keys import Scope as KeyScope
+from serving.operation import Access, Operation, route_of
 from serving.rate import RateLimit
 from serving.settings import ServingSettings
 
-__all__ = ["Gate", "scope_of"]
+__all__ = ["Gate"]
 
 logger = logging.getLogger(__name__)
 
-_ANYBODY: Final = frozenset(
-    {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
-)
-_PAGES: Final = {
-    "/docs": "docs",
-    "/openapi.json": "docs",
-    "/metrics": "metrics",
-}
-_SCOPES: Final[tuple[tuple[str, KeyScope], ...]] = (
-    ("/v1/rank", "rank"),
-    ("/v1/score", "rank"),
-    ("/v1/feedback", "feedback"),
-    ("/v2/models/", "rank"),
-)
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_PRIVATE: Final = "/v1/entities/"
-"""What is known of a person is not for everybody who may ask for a ranking."""
-
-
-def scope_of(method: str, path: str) -> KeyScope | Literal["any"]:
-    """Say which scope a key needs.
-
-    What changes something and is not listed needs ``admin``, so that a new route is
-    closed until somebody opens it; what only reads needs any good key, but for what is
-    stored of users and items.
-
-    Example:
-        >>> scope_of("POST", "/v1/rank"), scope_of("PUT", "/v1/entities/user/7")
-        ('rank', 'admin')
-        >>> scope_of("GET", "/v1/models"), scope_of("GET", "/v1/entities/users/7")
-        ('any', 'admin')
-    """
-    if method in _READS and not path.startswith(_PRIVATE):
-        return "any"
-    for prefix, scope in _SCOPES:
-        if path.startswith(prefix):
-            return scope
-    return "admin"
 
 
 @final
@@ -69,16 +34,23 @@ class Gate:
     Args:
         app: What is behind it.
         settings: Who may ask, and how often.
+        operations: What may be asked, and with which scope.
 
     Raises:
         ConfigError: The keys file cannot be used.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServingSettings) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: ServingSettings,
+        operations: Sequence[Operation],
+    ) -> None:
         auth, overload = settings.auth, settings.overload
         self._app = app
         self._keys = None if auth.keys_file is None else KeyRing(auth.keys_file)
         self._public = frozenset(auth.public)
+        self._routes = [(route_of(operation), operation) for operation in operations]
         self._rates = (
             None
             if overload.requests_per_s is None
@@ -114,13 +86,15 @@ class Gate:
                 await error_response(refusal, scope["path"])(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
-        path = scope["path"]
-        if path in _ANYBODY:
+        if self._keys is None and self._rates is None:
             return
+        operation = self._operation(scope)
+        if operation is not None and operation.access == "open":
+            return
+        access = self._access(operation, scope["method"])
         caller = f"address {scope['client'][0]}" if scope.get("client") else "somebody"
-        if self._keys is not None and _PAGES.get(path) not in self._public:
-            key = self._admit(self._keys, scope)
-            caller = f"key {key.name}"
+        if self._keys is not None and access != "open":
+            caller = f"key {self._admit(self._keys, scope, access).name}"
         if self._rates is not None:
             wait_s = self._rates.take(caller, now=time.monotonic())
             if wait_s:
@@ -131,7 +105,26 @@ class Gate:
                     headers={"retry-after": str(int(wait_s) + 1)},
                 )
 
-    def _admit(self, keys: KeyRing, scope: Scope) -> ApiKey:
+    def _operation(self, scope: Scope) -> Operation | None:
+        """Find what the app will answer with, in its own way."""
+        # It sends whoever adds a slash to the route without it, and they ask again.
+        asked = {**scope, "path": scope["path"].rstrip("/") or "/"}
+        for route, operation in self._routes:
+            if route.matches(asked)[0] is Match.FULL:
+                return operation
+        return None
+
+    def _access(self, operation: Operation | None, method: str) -> Access:
+        """Say what a caller needs.
+
+        What is no route is never open, so that nobody without a key learns what there
+        is.
+        """
+        if operation is not None:
+            return operation.access_of(self._public)
+        return "any" if method in _READS else "admin"
+
+    def _admit(self, keys: KeyRing, scope: Scope, needed: Access) -> ApiKey:
         headers = Headers(scope=scope)
         kind, _, presented = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer":
@@ -146,7 +139,6 @@ class Gate:
                 else "the key is unknown or has expired; ask for a new one",
                 headers={"www-authenticate": "Bearer", "connection": "close"},
             )
-        needed = scope_of(scope["method"], scope["path"])
         if needed != "any" and needed not in key.scopes:
             logger.warning("key %s lacks scope %s", key.name, needed)
             raise HttpFault(

@@ -11,6 +11,7 @@ from recsys_mtl import __version__
 from recsys_mtl.rank.request import RankRequest
 from serving.model_set import ServedModel
 from serving.operation import Content, Operation, Parameter, Schema
+from serving.settings import ServingSettings
 
 __all__ = ["describe"]
 
@@ -27,16 +28,25 @@ _JSON_TYPE: dict[str, Schema] = {
     },
 }
 _HEADERS_OF = {
+    HTTPStatus.UNAUTHORIZED: {"www-authenticate": "which way a key is sent"},
     HTTPStatus.TOO_MANY_REQUESTS: {"retry-after": "seconds after which to ask again"},
 }
+_SCHEMES: dict[str, Schema] = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "api_key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+"""The ways to send a key; either will do."""
 
 
 def describe(
-    models: Sequence[ServedModel], operations: Sequence[Operation]
+    models: Sequence[ServedModel],
+    operations: Sequence[Operation],
+    settings: ServingSettings,
 ) -> dict[str, Any]:
-    """Describe every route of a server with these models.
+    """Describe every route of a server with these models and settings.
 
-    The example requests are real: sent as they stand, they are answered.
+    A server without keys asks nobody for one, and is described so. The example
+    requests are real: sent as they stand, they are answered.
     """
     types = {
         content: None
@@ -47,17 +57,20 @@ def describe(
     }
     for operation in operations:
         types |= dict.fromkeys(operation.uses)
-        if operation.faults:
+        if operation.faults or _faults_of_gate(operation, settings):
             types[operation.fault] = None
     # Arrow streams carry this one, wherever it is not a body of its own.
-    _, components = msgspec.json.schema_components(
+    _, schemas = msgspec.json.schema_components(
         [*types, *([] if RankRequest in types else [RankRequest])], ref_template=_REF
     )
-    _name_columns(components, models)
+    _name_columns(schemas, models)
     paths: dict[str, Any] = {}
     for operation in operations:
         path = paths.setdefault(operation.path, {})
-        path[operation.method.lower()] = _operation(operation, models[0])
+        path[operation.method.lower()] = _operation(operation, models[0], settings)
+    components: dict[str, Any] = {"schemas": schemas}
+    if settings.auth.keys_file is not None:
+        components["securitySchemes"] = _SCHEMES
     return {
         "openapi": "3.1.0",
         "info": {
@@ -66,18 +79,18 @@ def describe(
             "description": "Ranks and scores for several tasks at once.",
         },
         "paths": paths,
-        "components": {"schemas": components},
+        "components": components,
     }
 
 
-def _name_columns(components: dict[str, Any], models: Sequence[ServedModel]) -> None:
+def _name_columns(schemas: dict[str, Any], models: Sequence[ServedModel]) -> None:
     """Say which features there are, which the types leave to the bundles."""
     for owner, field, origins in (
         ("UserInput", "features", ("user",)),
         ("ItemInput", "features", ("item", "context")),
         ("RankRequest", "context", ("context",)),
     ):
-        components[owner]["properties"][field]["properties"] = {
+        schemas[owner]["properties"][field]["properties"] = {
             column.name: {
                 **_JSON_TYPE[column.type],
                 "description": f"{column.origin} {column.role}"
@@ -89,10 +102,42 @@ def _name_columns(components: dict[str, Any], models: Sequence[ServedModel]) -> 
         }
 
 
-def _operation(operation: Operation, model: ServedModel) -> dict[str, Any]:
+def _faults_of_gate(
+    operation: Operation, settings: ServingSettings
+) -> list[HTTPStatus]:
+    """Give what the gate answers before the route is asked."""
+    if operation.access == "open":
+        return []
+    faults = []
+    access = operation.access_of(settings.auth.public)
+    if settings.auth.keys_file is not None and access != "open":
+        faults.append(HTTPStatus.UNAUTHORIZED)
+        if access != "any":
+            faults.append(HTTPStatus.FORBIDDEN)
+    if settings.overload.requests_per_s is not None:
+        faults.append(HTTPStatus.TOO_MANY_REQUESTS)
+    return faults
+
+
+def _security(operation: Operation, settings: ServingSettings) -> list[dict[str, Any]]:
+    """Say which keys open a route; the scope stands where OpenAPI 3.1 has roles."""
+    match access := operation.access_of(settings.auth.public):
+        case "open":
+            return []
+        case "any":
+            return [{scheme: []} for scheme in _SCHEMES]
+        case _:
+            return [{scheme: [access]} for scheme in _SCHEMES]
+
+
+def _operation(
+    operation: Operation, model: ServedModel, settings: ServingSettings
+) -> dict[str, Any]:
     told: dict[str, Any] = {"summary": operation.summary}
     if operation.description:
         told["description"] = operation.description
+    if settings.auth.keys_file is not None:
+        told["security"] = _security(operation, settings)
     if operation.parameters:
         told["parameters"] = [_parameter(p, model) for p in operation.parameters]
     if operation.takes:
@@ -107,7 +152,8 @@ def _operation(operation: Operation, model: ServedModel) -> dict[str, Any]:
     if operation.headers:
         answer["headers"] = _headers(operation.headers)
     told["responses"] = {"200": answer}
-    for status in operation.faults:
+    faults = {*operation.faults, *_faults_of_gate(operation, settings)}
+    for status in sorted(faults):
         fault = {
             "description": status.phrase,
             "content": _content({"application/json": operation.fault}),

@@ -4,7 +4,7 @@ The app is made of these, and so is the OpenAPI document: what is served is desc
 and what is described is served.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Literal, final
@@ -15,14 +15,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serving.fault import ErrorBody
+from serving.keys import Scope
 from serving.model_set import ServedModel
 from serving.service import Service
 
 __all__ = [
     "BINARY",
     "OF_A_BODY",
+    "Access",
     "Content",
     "Operation",
+    "Page",
     "Parameter",
     "Schema",
     "route_of",
@@ -35,6 +38,12 @@ Schema = dict[str, Any]
 
 Content = Mapping[str, type[Struct] | Schema]
 """What a body holds, by media type."""
+
+Access = Scope | Literal["any", "open"]
+"""What a caller needs: a key of that scope, a key of any scope, or none at all."""
+
+Page = Literal["docs", "metrics"]
+"""What a server may open to callers without a key."""
 
 BINARY: Schema = {"type": "string", "format": "binary"}
 """A body that is no text."""
@@ -84,6 +93,8 @@ class Operation:
         method: Of HTTP.
         path: With parameters in braces, each of which ``parameters`` describes.
         handle: Answers; what it raises becomes an error body.
+        access: Who may ask, where the server has keys. Has no default, so that nobody
+            opens a route without a thought.
         summary: A few words.
         answers: Content of status 200.
         description: All that the summary leaves out.
@@ -94,11 +105,13 @@ class Operation:
         faults: Other statuses that are answered.
         fault: Body of these.
         uses: Types that schemas among the above refer to.
+        page: What it belongs to, if servers may open it by ``auth.public``.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     handle: Callable[[Request], Awaitable[Response]]
+    access: Access
     summary: str
     answers: Content
     description: str = ""
@@ -111,6 +124,7 @@ class Operation:
     faults: tuple[HTTPStatus, ...] = ()
     fault: type[Struct] = ErrorBody
     uses: tuple[type[Struct], ...] = ()
+    page: Page | None = None
 
     def __post_init__(self) -> None:
         told = {p.name for p in self.parameters if p.where == "path"}
@@ -119,6 +133,10 @@ class Operation:
         } ^ told
         if missing:
             raise ValueError(f"{self.path}: parameters differ in {sorted(missing)}")
+
+    def access_of(self, public: Collection[Page]) -> Access:
+        """Say who may ask where ``public`` pages are open."""
+        return "open" if self.page in public else self.access
 
 
 def route_of(operation: Operation) -> Route:

@@ -226,6 +226,7 @@ def _of_a_model() -> tuple[Operation, ...]:
             method="GET",
             path="/v2/models/{name}",
             handle=_model,
+            access="any",
             summary="Tensors of a model (Open Inference Protocol)",
             answers={JSON: ModelMetadata},
             parameters=(_NAME,),
@@ -236,6 +237,7 @@ def _of_a_model() -> tuple[Operation, ...]:
             method="GET",
             path="/v2/models/{name}/ready",
             handle=_model_ready,
+            access="any",
             summary="A model is ready",
             answers={JSON: ModelReady},
             parameters=(_NAME,),
@@ -246,6 +248,7 @@ def _of_a_model() -> tuple[Operation, ...]:
             method="POST",
             path="/v2/models/{name}/infer",
             handle=_infer,
+            access="rank",
             summary="Score rows given as tensors",
             description="A tensor a raw column, each of them optional: what is left "
             "out is looked up by key. Where single values are missing, a BOOL tensor "
@@ -274,13 +277,16 @@ INFERENCE = (
         method="GET",
         path="/v2",
         handle=_server,
+        access="any",
         summary="What the server speaks (Open Inference Protocol)",
         answers={JSON: ServerMetadata},
+        fault=InferError,
     ),
     Operation(
         method="GET",
         path="/v2/health/live",
         handle=_live,
+        access="open",
         summary="The process lives",
         answers={JSON: Live},
     ),
@@ -288,6 +294,7 @@ INFERENCE = (
         method="GET",
         path="/v2/health/ready",
         handle=_ready,
+        access="open",
         summary="A warm-up request went through",
         answers={JSON: Ready},
         faults=(HTTPStatus.SERVICE_UNAVAILABLE,),
@@ -299,6 +306,7 @@ INFERENCE = (
         method="POST",
         path="/v2/repository/index",
         handle=_repository,
+        access="rank",
         summary="Served models, as Triton's clients ask for them",
         answers={
             JSON: {
@@ -306,6 +314,7 @@ INFERENCE = (
                 "items": {"$ref": "#/components/schemas/RepositoryModel"},
             }
         },
+        fault=InferError,
         uses=(RepositoryModel,),
     ),
 )

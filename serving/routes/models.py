@@ -26,6 +26,7 @@ MODELS = (
         method="GET",
         path="/v1/models",
         handle=_models,
+        access="any",
         summary="Served models",
         answers={"application/json": ModelList},
     ),
@@ -33,6 +34,7 @@ MODELS = (
         method="GET",
         path="/v1/models/{name}",
         handle=_model,
+        access="any",
         summary="A served model",
         answers={"application/json": ModelCard},
         parameters=(

@@ -46,6 +46,7 @@ OBSERVABILITY = (
         method="POST",
         path="/v1/feedback",
         handle=_feedback,
+        access="feedback",
         summary="Tell what became of predictions",
         description="Events that come twice count once, as far as the replica that "
         "gets them remembers; all events of a request count, or none.",
@@ -79,7 +80,9 @@ OBSERVABILITY = (
         method="GET",
         path="/metrics",
         handle=_metrics,
+        access="any",
         summary="Metrics of the node's replicas, as Prometheus reads them",
         answers=text("text/plain"),
+        page="metrics",
     ),
 )

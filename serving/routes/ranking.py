@@ -100,6 +100,7 @@ RANKING = (
         method="POST",
         path="/v1/rank",
         handle=_rank,
+        access="rank",
         summary="Order candidates for one user",
         description=_ARROW_INPUT.format(
             what="a row is a candidate, with the key of items and columns of the item "
@@ -115,6 +116,7 @@ RANKING = (
         method="POST",
         path="/v1/score",
         handle=_score,
+        access="rank",
         summary="Score rows in the order given",
         description=_ARROW_INPUT.format(what="columns are raw columns by name"),
         takes={JSON: ScoreRequest, ARROW: BINARY},

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from recsys_mtl.errors import ConfigError
 from serving.app import create_app
-from serving.gate import scope_of
 from serving.keys import ApiKey, KeyRing, new_key, read_keys
 from serving.rate import RateLimit
 from serving.settings import ServingSettings
@@ -200,13 +199,6 @@ def test_a_new_key_is_stored_as_its_hash_alone():
     assert entry["sha256"] == sha256(key.encode()).hexdigest()
     assert key not in line
     assert len({new_key("x", ["rank"])[0] for _ in range(100)}) == 100
-
-
-def test_what_is_not_listed_is_closed():
-    assert scope_of("DELETE", "/v1/models/x") == "admin"
-    assert scope_of("POST", "/v1/models/x:reload") == "admin"
-    assert scope_of("POST", "/v2/repository/index") == "admin"
-    assert scope_of("POST", "/v2/models/x/infer") == "rank"
 
 
 async def ask(app, path, **how):
