@@ -144,25 +144,22 @@ def _from_bytes(
 
 def _texts(binary: memoryview, count: int, field: str) -> pa.Array:
     """Each text has its length before it, as four bytes."""
-    starts, at, end = [], 0, len(binary)
-    if count * _PREFIX.size <= end:  # before any is read: a shape may claim billions
-        length_at = _PREFIX.unpack_from
-        for _ in range(count):
-            if at + _PREFIX.size > end:
-                break
-            starts.append(at)
-            at += _PREFIX.size + length_at(binary, at)[0]
-    if len(starts) != count or at != end:
+    bytes_ = np.frombuffer(binary, np.uint8)
+    start_B = None
+    if count * _PREFIX.size <= len(binary):  # a shape may claim billions
+        start_B = _guessed_starts(bytes_, count)
+        if start_B is None:
+            start_B = _starts(binary, count)
+    if start_B is None:
         raise RequestError(
             field, f"must be {count:,} texts, each behind its length in four bytes"
         )
-    start_B = np.array(starts, np.int64)
-    letters = np.ones(end, bool)
+    letters = np.ones(len(binary), bool)
     for k in range(_PREFIX.size):
         letters[start_B + k] = False
-    length_B = np.diff(start_B, append=end) - _PREFIX.size
+    length_B = np.diff(start_B, append=len(binary)) - _PREFIX.size
     offsets = np.concatenate([[0], np.cumsum(length_B)]).astype(np.int32)
-    packed = np.frombuffer(binary, np.uint8)[letters]
+    packed = bytes_[letters]
     raw = pa.Array.from_buffers(
         pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(packed)]
     )
@@ -175,6 +172,55 @@ def _texts(binary: memoryview, count: int, field: str) -> pa.Array:
             except UnicodeDecodeError as fault:
                 raise RequestError(f"{field}[{i}]", "must be UTF-8") from fault
         raise
+
+
+def _starts(binary: memoryview, count: int) -> npt.NDArray[np.int64] | None:
+    """Where each text's length stands, read one after the other; null if not so."""
+    starts, at, end = [], 0, len(binary)
+    length_at = _PREFIX.unpack_from
+    for _ in range(count):
+        if at + _PREFIX.size > end:
+            return None
+        starts.append(at)
+        at += _PREFIX.size + length_at(binary, at)[0]
+    return np.array(starts, np.int64) if at == end else None
+
+
+def _guessed_starts(
+    bytes_: npt.NDArray[np.uint8], count: int
+) -> npt.NDArray[np.int64] | None:
+    """Find the lengths of short texts by the zeros in them, all at once.
+
+    A length below 256 is a byte and three zeros, that of an empty text is four zeros,
+    and letters are none. It is a guess where texts have zeros of their own: what does
+    not lead from each length to the next is given up.
+    """
+    zero = bytes_ == 0
+    if count == 0 or len(bytes_) < _PREFIX.size:
+        return None
+    start_B = np.flatnonzero(zero[1:-2] & zero[2:-1] & zero[3:])
+    if len(start_B) != count:  # empty texts look like two
+        start_B = _starts_of_runs(np.flatnonzero(zero))
+    if len(start_B) != count or start_B[0] != 0:
+        return None
+    words = np.ndarray((len(bytes_) - 3,), "<u4", bytes_.data, strides=(1,))
+    if start_B[-1] >= len(words):
+        return None
+    after_B = start_B + _PREFIX.size + words[start_B]
+    led = np.array_equal(after_B[:-1], start_B[1:]) and after_B[-1] == len(bytes_)
+    return start_B if led else None
+
+
+def _starts_of_runs(zero: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Take runs of three zeros for the end of a length, longer ones for empty texts."""
+    cut = np.flatnonzero(np.diff(zero) != 1)
+    first = np.append(zero[:1], zero[cut + 1])
+    run = np.append(zero[cut], zero[-1:]) - first + 1
+    texts = np.maximum(run // _PREFIX.size, 1)
+    nth = np.arange(texts.sum()) - np.repeat(np.cumsum(texts) - texts, texts)
+    begin = first - (run == _PREFIX.size - 1)
+    starts: npt.NDArray[np.int64] = np.repeat(begin, texts) + _PREFIX.size * nth
+    return starts
 
 
 def _from_json(tensor: InferInput, count: int, field: str) -> pa.Array:

@@ -111,8 +111,9 @@ def _text(array: pa.Array) -> Cast:
             readable = [_decoded(value) for value in array.to_pylist()]
             lost = readable.count(None) - array.null_count
             array = pa.array(readable, pa.string())
-    empty = pc.equal(pc.binary_length(array), 0)
-    if pc.any(empty).as_py():
+    length_B = pc.binary_length(array)
+    if not filled(length_B, 1).all():
+        empty = pc.equal(length_B, 0)
         array = pc.if_else(empty, pa.scalar(None, pa.string()), array)
     return Cast(array, lost)
 
@@ -169,6 +170,8 @@ def _whole(text: pa.Array) -> Cast:
 
 def _to_float(array: pa.Array) -> Cast:
     kind = array.type
+    if pa.types.is_float64(kind) and np.isfinite(filled(array, 0.0)).all():
+        return Cast(array, 0)
     if pa.types.is_floating(kind):
         return _finite(_without_nan(array), 0)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):

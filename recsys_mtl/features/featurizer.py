@@ -96,10 +96,6 @@ class Featurizer:
         """Every raw column that is read, with type and origin."""
         return self.contract.signature
 
-    def canonical(self, raw: pa.Table, counts: FeatureCounts | None = None) -> pa.Table:
-        """Cast raw columns to the signature's types; see ``RawContract.canonical``."""
-        return self.contract.canonical(raw, counts)
-
     def known(
         self, column: str, values: pa.Array | pa.ChunkedArray
     ) -> np.ndarray | None:
@@ -123,6 +119,8 @@ class Featurizer:
         raw: pa.Table,
         histories: Mapping[str, pa.Table] | None = None,
         counts: FeatureCounts | None = None,
+        *,
+        canonical: bool = False,
     ) -> pa.Table:
         """Encode rows.
 
@@ -132,6 +130,7 @@ class Featurizer:
             histories: By history, one row per raw row with list columns: the raw
                 columns of its fields, and ``time`` in microseconds, cut to the window.
             counts: Gains what was missing, unseen or unreadable.
+            canonical: Whether ``raw`` is as ``RawContract.canonical`` leaves it.
 
         Returns:
             ``schema.columns``, in that order.
@@ -140,7 +139,7 @@ class Featurizer:
             DataError: A history is missing or has another number of rows.
         """
         counts = FeatureCounts() if counts is None else counts
-        rows = self.contract.canonical(raw, counts)
+        rows = raw if canonical else self.contract.canonical(raw, counts)
         time_B = self._time(rows)
         encoded: dict[str, pa.Array] = {}
         for feature in self.contract.features:
@@ -283,7 +282,7 @@ class Featurizer:
     ) -> pa.Array:
         """The column of a feature, as numbers if it wants numbers."""
         values = flat(rows.column(column_of(feature)))
-        if isinstance(feature, CategoricalFeature):
+        if isinstance(feature, CategoricalFeature) or pa.types.is_float64(values.type):
             return values
         cells = cast_column(values, "float")
         if cells.unreadable:
@@ -366,9 +365,8 @@ def _schema(contract: RawContract, encoders: Encoders) -> FeatureSchema:
 
 
 def _counted_ids(ids: np.ndarray, name: str, counts: FeatureCounts) -> pa.Array:
-    counts.add(
-        name, missing=int((ids == MISSING).sum()), unseen=int((ids == UNSEEN).sum())
-    )
+    missing, unseen = (int(np.count_nonzero(ids == n)) for n in (MISSING, UNSEEN))
+    counts.add(name, missing=missing, unseen=unseen)
     return pa.array(ids, pa.int32())
 
 

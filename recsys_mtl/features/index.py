@@ -68,20 +68,29 @@ class ValueIndex:
         Shape:
             - return: ``(values,)`` of ``int64``
         """
+        if isinstance(wanted, pa.DictionaryArray):
+            # Logs and candidates repeat their values: search each distinct one once.
+            return _spread(self._find(wanted.dictionary), wanted.indices)
         column = flat(wanted)
+        if self._is_small(column) or len(column) <= _FEW or not _is_text(column):
+            return self._find(column)
+        coded = column.dictionary_encode()
+        return _spread(self._find(coded.dictionary), coded.indices)
+
+    def _find(self, column: pa.Array) -> np.ndarray:
         if len(self.keys) == 0 or len(column) == 0:
             return np.full(len(column), -1, np.int64)
         assert column.type == self.values.type, (column.type, self.values.type)
-        if pa.types.is_int64(column.type):
+        if not _is_text(column):
             return self._find_whole(column)
-        if len(column) <= _FEW:
-            return self._find_text(column)
-        # A log repeats its values: search each distinct one once.
-        coded = column.dictionary_encode()
-        found = self._find_text(coded.dictionary)
-        codes = filled(coded.indices, -1)
-        places: np.ndarray = np.append(found, -1)[codes]
-        return places
+        if self._is_small(column):
+            found = pc.index_in(column, value_set=self.values)
+            return filled(found, -1).astype(np.int64)
+        return self._find_text(column)
+
+    def _is_small(self, column: pa.Array) -> bool:
+        """Whether Arrow, which hashes all known values anew each time, is faster."""
+        return len(self.keys) <= _SMALL_SET + 4 * len(column)
 
     def _find_whole(self, column: pa.Array) -> np.ndarray:
         numbers = filled(column, 0)
@@ -134,3 +143,17 @@ class ValueIndex:
 
 _FEW = 64
 _VERY_FEW = 8
+_SMALL_SET = 512
+
+
+def _is_text(column: pa.Array) -> bool:
+    return not pa.types.is_int64(column.type)
+
+
+def _spread(found: np.ndarray, codes: pa.Array) -> np.ndarray:
+    """From places of a dictionary's values to those of its cells."""
+    # One entry more than there are values: a dictionary may have none, and null cells.
+    places: np.ndarray = np.append(found, -1)[filled(codes, 0)]
+    if codes.null_count:
+        places[absent(codes)] = -1
+    return places

@@ -46,7 +46,9 @@ class Scorer:
     def encode(self, raw: pa.Table) -> tuple[Assembled, pa.Table]:
         """Join and encode raw rows; see ``FeatureStore.assemble``."""
         assembled = self._bundle.store.assemble(raw)
-        encoded = self._bundle.featurizer.encode(assembled.raw, assembled.histories)
+        encoded = self._bundle.featurizer.encode(
+            assembled.raw, assembled.histories, canonical=True
+        )
         return assembled, encoded
 
     def of_rows(self, encoded: pa.Table, *, details: bool) -> Predicted:

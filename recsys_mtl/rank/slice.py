@@ -51,7 +51,9 @@ class FeatureSlice:
     def encode(self, raw: pa.Table) -> pa.Table:
         """Join and encode rows; columns are those of the features, in their order."""
         assembled = self._store.assemble(raw)
-        return self._featurizer.encode(assembled.raw, assembled.histories)
+        return self._featurizer.encode(
+            assembled.raw, assembled.histories, canonical=True
+        )
 
 
 @final

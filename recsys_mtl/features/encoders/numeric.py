@@ -6,7 +6,7 @@ from typing import Literal, final
 import numpy as np
 import pyarrow as pa
 
-from recsys_mtl.features.column import absent
+from recsys_mtl.features.column import absent, filled
 from recsys_mtl.features.schema import Artifact
 
 __all__ = ["MomentsFit", "Scale"]
@@ -44,7 +44,7 @@ class Scale(Artifact):
         Shape:
             - return: ``(values,)`` of ``float32``, all finite
         """
-        numbers = transformed(values.fill_null(0.0), self.transform)
+        numbers = transformed(filled(values, 0.0), self.transform)
         if self.transform == "identity":
             missing = self.mean
         else:
@@ -73,7 +73,9 @@ class MomentsFit:
 
     def update(self, values: pa.Array) -> None:
         """Add numbers; nulls do not count."""
-        numbers = transformed(values.drop_null(), self.transform)
+        numbers = transformed(
+            values.drop_null().to_numpy(zero_copy_only=False), self.transform
+        )
         if len(numbers) == 0:
             return
         # Sums beyond float64 are infinite, see finish.
@@ -108,9 +110,8 @@ class MomentsFit:
         self.count = total
 
 
-def transformed(values: pa.Array, transform: _Transform) -> np.ndarray:
-    """Numbers without nulls, on the logarithmic scale if so declared."""
-    numbers: np.ndarray = values.to_numpy(zero_copy_only=False)
+def transformed(numbers: np.ndarray, transform: _Transform) -> np.ndarray:
+    """Numbers on the logarithmic scale, if so declared."""
     if transform == "log1p":
         numbers = np.copysign(np.log1p(np.abs(numbers)), numbers)
     return numbers
