@@ -55,8 +55,13 @@ def create_app(
     )
     app.state.service = service = Service(models, settings)
     app.state.observer = Observer(service, app)
-    document = describe(service.models.models, OPERATIONS, settings)
-    app.state.openapi = msgspec.json.encode(document)
+
+    def document(models: ModelSet) -> None:
+        described = describe(models.models, OPERATIONS, settings)
+        app.state.openapi = msgspec.json.encode(described)
+
+    document(service.models)
+    service.watchers.append(document)
     return app
 
 

@@ -1,16 +1,15 @@
 """The models of a server, and which of them answers a request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from http import HTTPStatus
-from pathlib import Path
 from typing import Literal, Self, final
 
 import msgspec
 
 from recsys_mtl.errors import ConfigError
-from recsys_mtl.export.bundle import load_bundle
+from recsys_mtl.export.bundle import bundle_digest, load_bundle
 from recsys_mtl.rank.card import ModelCard
 from recsys_mtl.rank.column import unknown_name
 from recsys_mtl.rank.ranker import Ranker
@@ -133,21 +132,49 @@ def share_point(unit: str) -> float:
     return (int.from_bytes(digest[:8], "big") >> 11) / (1 << 53)
 
 
-def load_models(models: Sequence[ModelSettings], *, verify: bool = True) -> ModelSet:
+def load_models(
+    models: Sequence[ModelSettings],
+    *,
+    verify: bool = True,
+    known: Iterable[ServedModel] = (),
+) -> ModelSet:
     """Load the bundles of the settings.
 
     Args:
-        models: Folders, names and shares.
+        models: Folders, names, shares and scores.
         verify: Whether to hash every file; see ``load_bundle``.
+        known: Models whose bundles are not loaded again.
 
     Raises:
         ArtifactError: A bundle is incomplete, altered, or of another format.
-        ConfigError: Two bundles have one name.
+        ConfigError: Two bundles have one name, or a score names what is no task.
     """
+    rankers = _Rankers(model.ranker for model in known)
     nobody_shares = all(model.traffic is None for model in models)
     served = []
     for i, model in enumerate(models):
-        ranker = Ranker(load_bundle(Path(model.bundle), verify=verify))
+        ranker = rankers.load(model, verify=verify)
         traffic = float(i == 0) if nobody_shares else model.traffic or 0.0
         served.append(ServedModel(model.name or ranker.name, ranker, traffic))
     return ModelSet(tuple(served))
+
+
+class _Rankers:
+    """One a bundle and score; one bundle under several names is loaded once."""
+
+    def __init__(self, known: Iterable[Ranker]) -> None:
+        self._known = list(known)
+
+    def load(self, model: ModelSettings, *, verify: bool) -> Ranker:
+        digest = bundle_digest(model.bundle)
+        alike = [r for r in self._known if r.bundle.digest == digest]
+        bundle = alike[0].bundle if alike else load_bundle(model.bundle, verify=verify)
+        try:
+            ranker = Ranker(bundle, score=model.score)
+        except ConfigError as fault:
+            raise ConfigError(f"{model.bundle}: {fault}") from fault
+        for other in alike:
+            if other.card.scoring == ranker.card.scoring:
+                return other
+        self._known.append(ranker)
+        return ranker

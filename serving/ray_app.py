@@ -18,6 +18,7 @@ import psutil
 from recsys_mtl.errors import EnvironmentFault
 from serving.port import claim_port, free_ports, url_of
 from serving.private_haproxy import write_private_haproxy
+from serving.ray_config import APP, serve_config
 from serving.settings import ServingSettings
 from serving.signals import stopped_by_signals
 
@@ -64,8 +65,10 @@ def run_ray(
         os.environ.update(_environment(private, settings))
         # Ray has put handlers of its own over those of the caller.
         with _cluster(settings), stopped_by_signals(stop):
-            _deploy(port, _with_node_folder(settings, private / "metrics"))
-            on_ready(url)
+            settings = _for_replicas(_with_node_folder(settings, private / "metrics"))
+            _deploy(port, settings, stop)
+            if not stop.is_set():
+                on_ready(url)
             stop.wait()
     finally:
         shutil.rmtree(private, ignore_errors=True)
@@ -158,27 +161,17 @@ def _cluster(settings: ServingSettings) -> Iterator[None]:
         _end(ours)
 
 
-def _deploy(port: int, settings: ServingSettings) -> None:
+def _deploy(port: int, settings: ServingSettings, stop: threading.Event) -> None:
     from ray import serve
     from ray.exceptions import RayError
     from ray.serve.config import HTTPOptions
-    from ray.serve.schema import LoggingConfig
-
-    from serving.ray_replica import Replica
+    from ray.serve.context import _get_global_client
+    from ray.serve.schema import ApplicationStatus, LoggingConfig, ServeDeploySchema
 
     level = logging.INFO if settings.verbose else logging.ERROR
     logging.getLogger("ray.serve").setLevel(level)
     logs = LoggingConfig(log_level=level, enable_access_log=settings.verbose)
-    deployment = serve.deployment(
-        name="Ranker",
-        num_replicas=settings.server.replicas,
-        # So far above the replica's own bound that it is always the one to refuse, with
-        # a reason and the time to ask again.
-        max_ongoing_requests=_ROOM * settings.overload.max_queued_requests + _ROOM,
-        graceful_shutdown_timeout_s=settings.server.shutdown_timeout_s,
-        ray_actor_options={"num_cpus": 1},
-        logging_config=logs,
-    )
+    reason = ""
     try:
         serve.start(
             http_options=HTTPOptions(
@@ -186,26 +179,38 @@ def _deploy(port: int, settings: ServingSettings) -> None:
             ),
             logging_config=logs,
         )
-        serve.run(
-            deployment(Replica).bind(_for_replicas(settings)),
-            name="recsys-mtl",
-            route_prefix="/",
-        )
+        # Declared, not run: serve.run restarts replicas when user_config changes.
+        config = serve_config(settings, settings.only_models())
+        client = _get_global_client()
+        assert client is not None, "it was started above"
+        client.deploy_apps(ServeDeploySchema(**config))
+        while not stop.wait(_TICK_S):
+            app = serve.status().applications.get(APP)
+            if app is None:
+                continue
+            if app.status is ApplicationStatus.RUNNING:
+                return
+            if app.status in (
+                ApplicationStatus.DEPLOY_FAILED,
+                ApplicationStatus.UNHEALTHY,
+            ):
+                reason = app.message
+                break
+        else:
+            return
     except (RayError, RuntimeError) as fault:
-        reason = str(fault).strip().splitlines()[-1:] or [type(fault).__name__]
-        raise EnvironmentFault(
-            f"Ray Serve could not start the server: {reason[0]}; --verbose tells more, "
-            "and --engine uvicorn needs no Ray"
-        ) from fault
+        reason = str(fault)
+    last = reason.strip().splitlines()[-1:] or ["it gave no reason"]
+    raise EnvironmentFault(
+        f"Ray Serve could not start the server: {last[0]}; --verbose tells more, "
+        "and --engine uvicorn needs no Ray"
+    )
 
 
 def _for_replicas(settings: ServingSettings) -> ServingSettings:
     """Replicas have another current folder, and each its share of a caller's rate."""
-    models = tuple(
-        model.model_copy(update={"bundle": model.bundle.resolve()})
-        for model in settings.models
-    )
-    changes: dict[str, object] = {"models": models}
+    settings = settings.resolved()
+    changes: dict[str, object] = {}
     if settings.auth.keys_file is not None:
         # Absolute, but no link followed: a mounted file is changed by changing a link.
         keys_file = settings.auth.keys_file.absolute()
@@ -236,7 +241,7 @@ def _end(processes: set[psutil.Process]) -> None:
     psutil.wait_procs(alive, timeout=_END_TIMEOUT_S)
 
 
-_ROOM = 8
+_TICK_S = 0.1
 _SHORT = 97 - 79
 _END_TIMEOUT_S = 5.0
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024  # about the least; requests never use it

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Final, final
 
 import msgspec
 from msgspec import UNSET
 from starlette.requests import ClientDisconnect
 
-from recsys_mtl.errors import RequestError
+from recsys_mtl.errors import ConfigError, RequestError
 from recsys_mtl.rank.ranker import Ranker
 from recsys_mtl.rank.request import (
     RankRequest,
@@ -24,12 +25,17 @@ from serving.batcher import Answer, Ask, Batcher, too_late
 from serving.entity_lookup import EntityLookup
 from serving.model_set import ModelSet, ServedModel
 from serving.observability.record import name_request, note_choice
-from serving.settings import ServingSettings
+from serving.settings import ServedModels, ServingSettings
+from serving.swap import RecentRequests, Swap, warm_up
 
-__all__ = ["Leaves", "Service"]
+__all__ = ["Leaves", "Service", "SwapAll"]
 
 Leaves = Callable[[], Awaitable[object]]
 """Ends when the client has left; ``Request.receive`` once the body is read."""
+
+SwapAll = Callable[[ServedModels], Awaitable[None]]
+"""Lets other models answer; raises ``RecsysError`` where they cannot, and then nothing
+has changed."""
 
 _TRAVEL_S: Final = 0.005
 _TRAVEL_SHARE: Final = 0.1
@@ -42,6 +48,14 @@ class Service:
     Args:
         models: What answers; a mapping of rankers is served without shares.
         settings: Limits.
+
+    Attributes:
+        models: What answers at this moment.
+        ready: Whether it is warm.
+        recent: Some requests that were answered.
+        watchers: Called with models that are about to answer.
+        swap: How others come to answer here.
+        swap_all: How others come to answer on every replica of the server.
     """
 
     def __init__(
@@ -50,6 +64,13 @@ class Service:
         self.models = models if isinstance(models, ModelSet) else ModelSet.of(models)
         self.settings = settings
         self.ready = False
+        self.recent = RecentRequests()
+        self.watchers: list[Callable[[ModelSet], None]] = []
+        self.swap = Swap(
+            self.models, settings.only_models(), self.recent, turn=_turn(settings)
+        )
+        self.swap_all: SwapAll = self._swap_here
+        self._swapping = asyncio.Lock()
         self.batcher = Batcher(settings.batching, settings.overload)
         self.entities = EntityLookup(settings.entities)
         self._reading = 0
@@ -57,17 +78,34 @@ class Service:
 
     def warm_up(self) -> None:
         """Send every model its own example requests; ready afterwards."""
-        _warm_up(self.models)
+        warm_up(self.models.models)
         self.ready = True
 
     def replace(self, models: ModelSet) -> None:
         """Let other models answer from now on.
 
-        They are warmed up first, in the calling thread, while the others still answer.
         Requests that wait already keep the model that was chosen for them.
         """
-        _warm_up(models)
+        for watch in self.watchers:
+            watch(models)
         self.models = models
+
+    async def swap_to(self, wanted: ServedModels) -> None:
+        """Let other models answer on every replica, or change nothing.
+
+        Raises:
+            ArtifactError: A bundle is incomplete, altered, or of another format.
+            ConfigError: Names or scores do not fit the bundles, a model refuses
+                requests that are answered now, or another swap is under way.
+        """
+        if self._swapping.locked():
+            raise ConfigError("another swap is under way; wait for it and ask again")
+        async with self._swapping:
+            await self.swap_all(wanted)
+
+    async def _swap_here(self, wanted: ServedModels) -> None:
+        await self.swap.prepare(wanted)
+        self.replace(self.swap.switch(wanted))
 
     def model(self, name: str | None) -> ServedModel:
         """Find the model of that name, or the first.
@@ -210,6 +248,7 @@ class Service:
         leaves: Leaves | None,
     ) -> Answer:
         model, chosen_by = self.models.choose(request.model, unit)
+        asked = request
         user = None if unit == request.request_id else unit
         note_choice(model.name, model.card.version, rows=rows, user=user)
         time_s = self._time_s(deadline_s)
@@ -228,6 +267,7 @@ class Service:
                     answer = await future
             except TimeoutError:
                 raise too_late() from None
+        self.recent.offer(unit, asked, rows)
         return msgspec.structs.replace(
             answer,
             model=model.name,
@@ -271,10 +311,7 @@ async def _cancelled_by(
         watching.cancel()
 
 
-def _warm_up(models: ModelSet) -> None:
-    for model in models.models:
-        ranker = model.ranker
-        examples: list[Ask] = [ranker.example(), ranker.example_rows()]
-        for outcome in ranker.respond(examples, now_us=time.time_ns() // 1_000):
-            if isinstance(outcome, Exception):
-                raise outcome
+def _turn(settings: ServingSettings) -> Path | None:
+    """Find the file by which replicas of a machine load one after the other."""
+    folder = settings.observability.node_folder
+    return None if folder is None else folder.with_name(f"{folder.name}.turn")

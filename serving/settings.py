@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PositiveFloat,
@@ -15,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from recsys_mtl.config.score import ScoreSpec
 from serving.entity_settings import EntitySettings, SnapshotSettings
 from serving.observability.settings import ObservabilitySettings
 
@@ -25,6 +27,7 @@ __all__ = [
     "LimitSettings",
     "ModelSettings",
     "OverloadSettings",
+    "ServedModels",
     "ServerSettings",
     "ServingSettings",
 ]
@@ -45,6 +48,13 @@ def _name(got: str) -> str:
 ModelName = Annotated[str, AfterValidator(_name)]
 
 
+def _sum_by_default(got: object) -> object:
+    return {"kind": "sum", **got} if isinstance(got, dict) else got
+
+
+Score = Annotated[ScoreSpec, BeforeValidator(_sum_by_default)]
+
+
 class _Settings(BaseModel):
     """Immutable, and closed to names it does not know."""
 
@@ -63,6 +73,55 @@ class ModelSettings(_Settings):
         description="share of the requests that name no model; shares add up to 1. "
         "Where no model has one, the first answers them all",
     )
+    score: Score | None = Field(
+        None,
+        description="stands in for the recipe's score: `weights` by task, and `kind`, "
+        "which is `sum` if left out, or `product`",
+    )
+
+
+class ServedModels(_Settings):
+    """What may change while a server runs: models, traffic and scores."""
+
+    models: tuple[ModelSettings, ...] = Field(
+        (), description="bundles to serve, at least one"
+    )
+
+    @model_validator(mode="after")
+    def _models_fit_together(self) -> Self:
+        names = [model.name for model in self.models if model.name is not None]
+        for i, model in enumerate(self.models):
+            if model.name is not None and names.count(model.name) > 1:
+                raise ValueError(
+                    f"models[{i}].name: {model.name!r} is taken by another model; "
+                    "names must differ"
+                )
+        shares = [model.traffic for model in self.models if model.traffic is not None]
+        if shares and abs(sum(shares) - 1.0) > _SHARES_SLACK:
+            raise ValueError(
+                f"models: the traffic of all must add up to 1, got {sum(shares):g}"
+            )
+        return self
+
+    def under(self, folder: Path) -> Self:
+        """Let relative paths start from ``folder``."""
+        models = tuple(
+            model.model_copy(update={"bundle": folder / model.bundle})
+            for model in self.models
+        )
+        return self.model_copy(update={"models": models})
+
+    def resolved(self) -> Self:
+        """Follow links, so that a link that leads elsewhere is another model."""
+        models = tuple(
+            model.model_copy(update={"bundle": model.bundle.resolve()})
+            for model in self.models
+        )
+        return self.model_copy(update={"models": models})
+
+    def only_models(self) -> "ServedModels":
+        """Leave out what cannot change while a server runs."""
+        return ServedModels(models=self.models)
 
 
 class ServerSettings(_Settings):
@@ -188,7 +247,7 @@ class AuthSettings(_Settings):
     )
 
 
-class ServingSettings(_Settings):
+class ServingSettings(ServedModels):
     """All settings of a server; each has a default but the models.
 
     Example:
@@ -196,9 +255,6 @@ class ServingSettings(_Settings):
         'b'
     """
 
-    models: tuple[ModelSettings, ...] = Field(
-        (), description="bundles to serve, at least one"
-    )
     server: ServerSettings = ServerSettings()
     limits: LimitSettings = LimitSettings()
     batching: BatchingSettings = BatchingSettings()
@@ -213,22 +269,6 @@ class ServingSettings(_Settings):
         """Serve one bundle under the name that its recipe gave it."""
         models = [{"bundle": Path(bundle)}]
         return cls.model_validate({"models": models, **settings})
-
-    @model_validator(mode="after")
-    def _models_fit_together(self) -> Self:
-        names = [model.name for model in self.models if model.name is not None]
-        for i, model in enumerate(self.models):
-            if model.name is not None and names.count(model.name) > 1:
-                raise ValueError(
-                    f"models[{i}].name: {model.name!r} is taken by another model; "
-                    "names must differ"
-                )
-        shares = [model.traffic for model in self.models if model.traffic is not None]
-        if shares and abs(sum(shares) - 1.0) > _SHARES_SLACK:
-            raise ValueError(
-                f"models: the traffic of all must add up to 1, got {sum(shares):g}"
-            )
-        return self
 
     @model_validator(mode="after")
     def _one_replica_of_uvicorn(self) -> Self:

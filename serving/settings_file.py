@@ -52,11 +52,8 @@ def load_settings(path: Path) -> ServingSettings:
 
 
 def _resolved(settings: ServingSettings, folder: Path) -> ServingSettings:
-    models = tuple(
-        model.model_copy(update={"bundle": folder / model.bundle})
-        for model in settings.models
-    )
-    changes: dict[str, Any] = {"models": models}
+    settings = settings.under(folder)
+    changes: dict[str, Any] = {}
     if settings.auth.keys_file is not None:
         keys_file = folder / settings.auth.keys_file
         changes["auth"] = settings.auth.model_copy(update={"keys_file": keys_file})

@@ -13,14 +13,18 @@ class SumScore(Spec):
     """``sum_t weight_t * prediction_t``."""
 
     kind: Literal["sum"] = "sum"
-    weights: Annotated[dict[Name, float], Field(min_length=1)]
+    weights: Annotated[dict[Name, float], Field(min_length=1)] = Field(
+        description="by task; those not named count for nothing"
+    )
 
 
 class ProductScore(Spec):
     """``prod_t prediction_t ** weight_t``, computed in logarithms."""
 
     kind: Literal["product"]
-    weights: Annotated[dict[Name, float], Field(min_length=1)]
+    weights: Annotated[dict[Name, float], Field(min_length=1)] = Field(
+        description="by task; those not named count for nothing"
+    )
 
 
 ScoreSpec = Annotated[SumScore | ProductScore, Field(discriminator="kind")]

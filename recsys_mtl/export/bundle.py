@@ -63,7 +63,7 @@ from recsys_mtl.features.manifest import FeatureManifest, TaskStats, recipe_dige
 from recsys_mtl.features.schema import Artifact, FeatureSchema, RawColumn
 from recsys_mtl.model.network import Network
 
-__all__ = ["Bundle", "BundleInfo", "load_bundle", "write_bundle"]
+__all__ = ["Bundle", "BundleInfo", "bundle_digest", "load_bundle", "write_bundle"]
 
 _FORMAT_VERSION: Final = 1
 _INFO, _SEAL = "bundle.json", "bundle.json.sha256"
@@ -301,6 +301,15 @@ def load_bundle(folder: Path, *, verify: bool = True) -> Bundle:
         ),
         encoded=encoded,
     )
+
+
+def bundle_digest(folder: Path) -> str:
+    """Tell which bundle a folder has, without loading it.
+
+    Raises:
+        ArtifactError: There is none, or ``bundle.json`` is altered.
+    """
+    return _read_info(folder.resolve())[1]
 
 
 def _read_info(folder: Path) -> tuple[BundleInfo, str]:

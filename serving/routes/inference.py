@@ -106,12 +106,13 @@ async def _repository(request: Request) -> Response:
 
 async def _infer(request: Request) -> Response:
     service, deadline_s = service_of(request), deadline_of(request)
-    card = _model_of(request).card
+    _model_of(request)
     refuse_compressed(request)
     with service.admitted(), service.holding() as hold:
         body = await read_body(request, service.settings.limits, hold)
         length = _json_length(request, len(body))
         asked = decode(body[:length], _INFER)
+        card = _model_of(request).card  # it may be another one than before the body
         outputs = chosen_outputs(asked, card)
         with stage("decode"):
             table = read_tensors(

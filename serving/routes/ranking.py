@@ -46,9 +46,10 @@ async def _rank(request: Request) -> Response:
             ask: RankRequest = RankTable(**msgspec.structs.asdict(rest), table=table)
         else:
             ask = decode(body, _RANK)
+    models = service.models  # those that answer; others may when the answer is there
     answer = await service.rank(ask, deadline_s=deadline_s, leaves=request.receive)
     if wanted == ARROW:
-        card = service.model(answer.model).card
+        card = models.named(answer.model).card
         with stage("serialise"):
             stream = rank_stream(answer, card, ask.tasks)
         return Response(stream, media_type=ARROW)
