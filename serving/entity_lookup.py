@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeVar, assert_never, final
+from typing import Any, TypeVar, assert_never, final
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -24,16 +25,14 @@ from serving.entity_settings import (
     SnapshotSettings,
 )
 from serving.model_set import ServedModel
+from serving.observability.note import LookupNote, LookupOutcome
 from serving.observability.record import current
 
-__all__ = ["EntityLookup", "Outcome", "open_store"]
+__all__ = ["EntityLookup", "open_store"]
 
 AskT = TypeVar("AskT", bound=RankRequest | ScoreRequest)
 
 logger = logging.getLogger(__name__)
-
-Outcome = Literal["found", "too_slow", "failed", "left_alone"]
-"""Of a lookup; all but the first are answered with defaults."""
 
 
 def open_store(settings: EntitySettings) -> AbstractEntityStore | None:
@@ -97,27 +96,14 @@ class _Breaker:
 
 
 @final
-@dataclass
-class _Counts:
-    """How lookups went, since the start.
-
-    Attributes:
-        outcomes: Lookups by outcome.
-        damaged: Rows that could not be read.
-        misfits: Columns of rows that did not fit the model.
-    """
-
-    outcomes: dict[Outcome, int] = field(default_factory=dict)
-    damaged: int = 0
-    misfits: int = 0
-
-
-@final
 class EntityLookup:
     """Fills requests with what a store knows; without a store it does nothing.
 
     Args:
         settings: Which store, and how long to wait for it.
+
+    Attributes:
+        watch: Called with each lookup when it is over, on the event loop.
 
     Raises:
         ConfigError: The settings cannot be used.
@@ -127,7 +113,7 @@ class EntityLookup:
     def __init__(self, settings: EntitySettings) -> None:
         self.settings = settings
         self.store = open_store(settings)
-        self.counts = _Counts()
+        self.watch: Callable[[LookupNote], None] = lambda _: None
         self._schemas: WeakKeyDictionary[ServedModel, EntitySchema]
         self._schemas = WeakKeyDictionary()
         if isinstance(settings, SnapshotSettings):
@@ -171,13 +157,24 @@ class EntityLookup:
         if not wanted:
             return request, None, False
         timeout_s = min(self.settings.timeout_s, 0.5 * time_s)
-        found = await self._fetch(self.store, wanted, timeout_s)
-        if found is None:
+        answer = await self._fetch(self.store, wanted, timeout_s)
+        if answer is None:
             record = current()
             if record is not None:
                 record.degraded = True
             return request, None, True
-        known = self._fitting(wanted, found, self.schema(model))
+        found, seconds = answer
+        known, misfits = _fitting(wanted, found, self.schema(model))
+        self.watch(
+            LookupNote(
+                "found",
+                seconds,
+                asked={kind: len(of.rows) for kind, of in found.items()},
+                missed={kind: of.rows.count(None) for kind, of in found.items()},
+                damaged=sum(of.damaged for of in found.values()),
+                misfits=misfits,
+            )
+        )
         return merge(request, keys, known), _use(found), False
 
     async def _fetch(
@@ -185,18 +182,20 @@ class EntityLookup:
         store: AbstractEntityStore,
         wanted: dict[Kind, list[str]],
         timeout_s: float,
-    ) -> dict[Kind, Found] | None:
-        if not self._breaker.admits(time.monotonic()):
-            self._count("left_alone")
+    ) -> tuple[dict[Kind, Found], float] | None:
+        """Give what the store has and after how many seconds; ``None`` without it."""
+        began = time.monotonic()
+        if not self._breaker.admits(began):
+            self.watch(LookupNote("left_alone"))
             return None
         ask = partial(store.fetch, wanted, now_us=time.time_ns() // 1_000)
-        outcome: Outcome | None = None
+        outcome: LookupOutcome | None = None
         try:
             async with asyncio.timeout(timeout_s):
                 loop = asyncio.get_running_loop()
                 found = await loop.run_in_executor(self._threads, ask)
             outcome = "found"
-            return found
+            return found, time.monotonic() - began
         except TimeoutError:
             outcome = "too_slow"
             self._warn(f"no answer within {timeout_s:g} s")
@@ -207,9 +206,10 @@ class EntityLookup:
             if outcome is None:  # the client left, which says nothing of the store
                 self._breaker.trying = False
             else:
-                good = outcome == "found"
-                self._breaker.note(good=good, now=time.monotonic())
-                self._count(outcome)
+                now, good = time.monotonic(), outcome == "found"
+                self._breaker.note(good=good, now=now)
+                if not good:
+                    self.watch(LookupNote(outcome, now - began))
         return None
 
     def _warn(self, reason: str) -> None:
@@ -217,25 +217,20 @@ class EntityLookup:
         if self._breaker.in_a_row == 0:
             logger.warning("entities: defaults stand in for the store: %s", reason)
 
-    def _fitting(
-        self,
-        wanted: dict[Kind, list[str]],
-        found: dict[Kind, Found],
-        schema: EntitySchema,
-    ) -> Known:
-        known: dict[Kind, dict[str, dict[str, Any]]] = {}
-        for kind, of in found.items():
-            self.counts.damaged += of.damaged
-            known[kind] = cells = {}
-            for key, row in zip(wanted[kind], of.rows, strict=True):
-                if row is not None:
-                    cells[key], misfits = schema.fitting(kind, row)
-                    self.counts.misfits += misfits
-        return known
 
-    def _count(self, outcome: Outcome) -> None:
-        outcomes = self.counts.outcomes
-        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+def _fitting(
+    wanted: dict[Kind, list[str]], found: dict[Kind, Found], schema: EntitySchema
+) -> tuple[Known, int]:
+    """Give what fits the model, by kind and key, and how many columns did not."""
+    known: dict[Kind, dict[str, dict[str, Any]]] = {}
+    misfits = 0
+    for kind, of in found.items():
+        known[kind] = cells = {}
+        for key, row in zip(wanted[kind], of.rows, strict=True):
+            if row is not None:
+                cells[key], unfit = schema.fitting(kind, row)
+                misfits += unfit
+    return known, misfits
 
 
 def _use(found: dict[Kind, Found]) -> StoreUse:

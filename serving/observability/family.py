@@ -143,6 +143,34 @@ FAMILIES: Final = {
             *("route", *_MODEL),
         ),
         _counter(
+            "recsys_entity_lookups_total",
+            "Requests that wanted users or items of the store, by what became of it: "
+            "found (the store answered), too_slow, failed, or left_alone after such.",
+            "outcome",
+        ),
+        _histogram(
+            "recsys_entity_lookup_seconds",
+            "Time that requests waited for the store; those that left it alone did "
+            "not.",
+            STAGE_EDGES,
+        ),
+        _counter(
+            "recsys_entity_keys_total",
+            "Keys that the store was asked for and answered, by kind.",
+            "kind",
+        ),
+        _counter(
+            "recsys_entity_misses_total",
+            "Those of them that it did not have, or had too old or damaged.",
+            "kind",
+        ),
+        _counter(
+            "recsys_entity_faults_total",
+            "Rows of the store that could not be read (damaged), and columns of rows "
+            "that did not fit the model (misfit).",
+            "fault",
+        ),
+        _counter(
             "recsys_slow_requests_total",
             "Requests that took longer than observability.slow_request_s.",
             "route",

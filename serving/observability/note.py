@@ -1,10 +1,11 @@
-"""What a batch was, for whoever counts."""
+"""What a batch or a lookup was, for whoever counts."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Literal, final
 
+from recsys_mtl.entities import Kind
 from recsys_mtl.rank.observation import Observation
 from recsys_mtl.rank.request import (
     RankRequest,
@@ -15,7 +16,10 @@ from recsys_mtl.rank.request import (
 from serving.model_set import ServedModel
 from serving.observability.record import Record, current
 
-__all__ = ["BatchNote", "Waiting"]
+__all__ = ["BatchNote", "LookupNote", "LookupOutcome", "Waiting"]
+
+LookupOutcome = Literal["found", "too_slow", "failed", "left_alone"]
+"""Of asking a store of users and items; all but the first end in defaults."""
 
 
 @final
@@ -53,3 +57,25 @@ class BatchNote:
     began: float
     observations: list[tuple[int, Observation]] = field(default_factory=list)
     outcomes: Sequence[RankResponse | ScoreResponse | BaseException] = ()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LookupNote:
+    """A request that wanted users or items of a store.
+
+    Attributes:
+        outcome: What became of it.
+        seconds: How long it waited; ``None`` where the store was left alone.
+        asked: Keys that were looked up, by kind, if the store answered.
+        missed: Those of them that it did not have, or only damaged.
+        damaged: Rows that could not be read.
+        misfits: Columns of rows that did not fit the model.
+    """
+
+    outcome: LookupOutcome
+    seconds: float | None = None
+    asked: Mapping[Kind, int] = field(default_factory=dict)
+    missed: Mapping[Kind, int] = field(default_factory=dict)
+    damaged: int = 0
+    misfits: int = 0

@@ -26,12 +26,13 @@ from serving.observability.gauge import set_gauges
 from serving.observability.ledger import Ledger
 from serving.observability.log import RequestLog
 from serving.observability.node import NodeFolder
-from serving.observability.note import BatchNote
+from serving.observability.note import BatchNote, LookupNote
 from serving.observability.prediction import PredictionTally
 from serving.observability.record import Record, Stage, recording, usable_id
 from serving.observability.tally import (
     count_batch,
     count_features,
+    count_lookup,
     count_request,
 )
 from serving.observability.trace import Tracing
@@ -91,6 +92,7 @@ class Observer:
         for model in service.models.models:
             self._tally(model)  # now, and not while somebody waits
         service.batcher.watch = self.batch
+        service.entities.watch = self.lookup
 
     def feedback(self, events: FeedbackRequest) -> FeedbackResponse:
         """Take feedback; errors as of ``Feedback.take``."""
@@ -160,6 +162,10 @@ class Observer:
                     record.degraded = True
         # Counted when the answers are on their way, which were made ready before.
         asyncio.get_running_loop().call_soon(self._count, note)
+
+    def lookup(self, note: LookupNote) -> None:
+        """Take note of a lookup in the store of users and items."""
+        count_lookup(self._ledger, note)
 
     def _route(self, scope: Scope) -> str:
         """Name the route, with the names of its parameters instead of values."""

@@ -16,11 +16,11 @@ from recsys_mtl.rank.request import (
 )
 from serving.observability.feedback import Answers
 from serving.observability.ledger import Ledger
-from serving.observability.note import BatchNote
+from serving.observability.note import BatchNote, LookupNote
 from serving.observability.prediction import PredictionTally
 from serving.observability.record import Record
 
-__all__ = ["count_batch", "count_features", "count_request"]
+__all__ = ["count_batch", "count_features", "count_lookup", "count_request"]
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +90,25 @@ def count_batch(
             tally.count(parts[0] if len(parts) == 1 else np.concatenate(parts))
     ledger.histogram("recsys_batch_requests", card.name).observe(float(len(note.asks)))
     ledger.histogram("recsys_batch_rows", card.name).observe(float(rows))
+
+
+def count_lookup(ledger: Ledger, note: LookupNote) -> None:
+    """Count a lookup of stored users and items.
+
+    Args:
+        ledger: Gains the counts.
+        note: Of the lookup.
+    """
+    ledger.add("recsys_entity_lookups_total", note.outcome)
+    if note.seconds is not None:
+        ledger.observe("recsys_entity_lookup_seconds", value=note.seconds)
+    for kind, count in note.asked.items():
+        missed = note.missed.get(kind, 0)
+        ledger.add("recsys_entity_keys_total", kind, by=float(count))
+        ledger.add("recsys_entity_misses_total", kind, by=float(missed))
+    for fault, count in (("damaged", note.damaged), ("misfit", note.misfits)):
+        if count:
+            ledger.add("recsys_entity_faults_total", fault, by=float(count))
 
 
 async def count_features(ledger: Ledger, note: BatchNote) -> None:

@@ -117,6 +117,7 @@ def test_what_must_be_alerted_on_is():
         *("RecsysErrorBudgetBurnsFast", "RecsysErrorBudgetBurnsSlowly", "RecsysSlow"),
         *("RecsysErrors", "RecsysSheds", "RecsysCalibrationOff", "RecsysModelStale"),
         *("RecsysMissingValuesJump", "RecsysStoreDegraded"),
+        "RecsysStoreMissesJump",
     } <= names
     for rule in rules():
         if "alert" in rule:
@@ -226,6 +227,10 @@ CASES = {
         f"recsys_feature_cells_total{OF_FEATURE}": "0+10x400",
         f"recsys_missing_cells_total{OF_FEATURE}": "0+0x360 3+3x40",
     },
+    "RecsysStoreMissesJump": {
+        'recsys_entity_keys_total{kind="users"}': "0+10x400",
+        'recsys_entity_misses_total{kind="users"}': "0+1x340 341+9x60",
+    },
     "RecsysModelStale": {
         'recsys_model_age_seconds{model="m", version="1"}': "700000+60x400",
         'recsys_model_traffic_ratio{model="m", version="1"}': "1+0x400",
@@ -244,6 +249,8 @@ QUIET = {
     f"recsys_feedback_label_sum_total{OF_TASK}": "0+10x400",
     f"recsys_feature_cells_total{OF_FEATURE}": "0+10x400",
     f"recsys_missing_cells_total{OF_FEATURE}": "0+1x400",
+    'recsys_entity_keys_total{kind="users"}': "0+10x400",
+    'recsys_entity_misses_total{kind="users"}': "0+1x400",
     'recsys_model_age_seconds{model="m", version="1"}': "70000+60x400",
     'recsys_model_traffic_ratio{model="m", version="1"}': "1+0x400",
 }

@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
+from metric_series import series
 from redis_server import running
 
 from recsys_mtl.entities import AbstractEntityStore
@@ -116,6 +117,19 @@ def rank(client, user="nobody", items=(101, 105, 110), **more):
 
 def scores(answer):
     return {item["id"]: item["score"] for item in answer["items"]}
+
+
+def told(client):
+    return series(client.get("/metrics").text)
+
+
+def outcomes_of(client):
+    """Lookups by what became of them."""
+    return {
+        key[1][1]: number
+        for key, number in told(client).items()
+        if key[0] == "recsys_entity_lookups_total"
+    }
 
 
 USER = {
@@ -335,17 +349,32 @@ def test_rows_of_other_types_count_as_missing_and_refuse_nobody(ranker, tmp_path
         answer = rank(client)
         plain = rank(client, {"id": "x", "features": {"gender": "f"}})
         assert scores(answer) == pytest.approx(scores(plain))
-        assert lookup.counts.misfits == 2
+        assert told(client)["recsys_entity_faults_total", ("fault", "misfit")] == 2
         with lookup.store._env.begin(write=True) as writing:
             writing.put(b"users\0nobody", b"\xff")
         assert rank(client)["stored"]["users"] == 0
-        assert lookup.counts.damaged == 1
+        assert told(client)["recsys_entity_faults_total", ("fault", "damaged")] == 1
+
+
+def test_hits_and_misses_are_counted_by_kind(client):
+    client.put("/v1/entities/users/nobody", json=USER)
+    client.put("/v1/entities/items/105", json={"features": {"price": 2.5}})
+    rank(client, user="nobody", items=(101, 105, 110))
+    rank(client, user="somebody", items=(101,))
+    metrics = told(client)
+    assert outcomes_of(client) == {"found": 2}
+    for kind, asked, missed in (("users", 2, 1), ("items", 4, 3)):
+        assert metrics["recsys_entity_keys_total", ("kind", kind)] == asked
+        assert metrics["recsys_entity_misses_total", ("kind", kind)] == missed
+    assert metrics["recsys_entity_lookup_seconds_count",] == 2
+    assert metrics["recsys_entity_lookup_seconds_sum",] > 0
+    assert not any(key[0] == "recsys_entity_faults_total" for key in metrics)
 
 
 def test_a_store_that_dies_and_comes_back(ranker, tmp_path):
     with running(tmp_path) as (url, process):
         options = {"kind": "redis", "url": url, "failures": 2, "pause_s": 2.0}
-        with app_with(ranker, **options, timeout_s=1.0) as (client, lookup):
+        with app_with(ranker, **options, timeout_s=1.0) as (client, _):
             client.put("/v1/entities/users/nobody", json=USER)
             good = rank(client)
             assert not good["degraded"]
@@ -355,15 +384,15 @@ def test_a_store_that_dies_and_comes_back(ranker, tmp_path):
                 answer = rank(client)
                 assert answer["degraded"] is True
                 assert "stored" not in answer
-            outcomes = lookup.counts.outcomes
+            outcomes = outcomes_of(client)
             assert outcomes["failed"] >= 2
             assert outcomes["left_alone"] >= 2  # not all of them paid for the failure
+            assert outcomes["failed"] + outcomes["left_alone"] == 6
             put = client.put("/v1/entities/users/nobody", json=USER)
             assert put.status_code == 503
             assert put.json()["error"]["code"] == "store_unavailable"
             assert client.get("/v1/entities/users/u3").status_code == 503
-            metrics = client.get("/metrics").text
-            assert "recsys_degraded_total" in metrics
+            assert any(key[0] == "recsys_degraded_total" for key in told(client))
             port = int(url.rsplit(":", 1)[1].split("/")[0])
             with running(tmp_path, port):
                 time.sleep(2.1)
@@ -402,7 +431,12 @@ def test_a_stuck_store_costs_no_more_than_its_time_and_then_nothing(ranker, tmp_
         started = time.monotonic()
         assert all(rank(client)["degraded"] for _ in range(8))
         assert time.monotonic() - started < 5
-        assert lookup.counts.outcomes == {"too_slow": 3, "left_alone": 5}
+        assert outcomes_of(client) == {"too_slow": 3, "left_alone": 5}
+        waited = told(client)
+        assert waited["recsys_entity_lookup_seconds_count",] == 3
+        assert 0.3 <= waited["recsys_entity_lookup_seconds_sum",] < 3
+        (degraded,) = [v for k, v in waited.items() if k[0] == "recsys_degraded_total"]
+        assert degraded == 8
         stuck.free.set()
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from metric_series import series
 
 from serving.app import create_app
 from serving.settings import ServingSettings
@@ -41,15 +41,6 @@ class Asked:
     def close(self):
         self.observer.close()
         self.runner.close()
-
-
-def series(text):
-    """Numbers by name and labels: ``{("name", ("label", "value"), ...): 1.0}``."""
-    return {
-        (sample.name, *sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 @pytest.fixture

@@ -111,5 +111,6 @@ def test_no_label_can_hold_an_id():
     allowed = {
         *("route", "model", "version", "status", "stage", "reason", "kind", "task"),
         *("feature", "outcome", "created", "scoring", "calibrator", "release"),
+        "fault",
     }
     assert {label for f in FAMILIES.values() for label in f.labels} == allowed
