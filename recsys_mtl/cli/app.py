@@ -14,7 +14,7 @@ from rich.traceback import Traceback
 from typer.core import TyperGroup
 
 from recsys_mtl import __version__
-from recsys_mtl.cli import machine, offline, online, watch
+from recsys_mtl.cli import machine, offline, online, swap, watch
 from recsys_mtl.cli.option import STDERR, STDOUT, Verbose, is_verbose
 from recsys_mtl.errors import RecsysError
 
@@ -43,7 +43,7 @@ app = typer.Typer(
     help="From raw interaction logs to a served multi-task ranker.",
     epilog="Start with: [bold]recsys-mtl run quickstart[/bold]",
 )
-for module in (offline, online, watch, machine):
+for module in (offline, online, swap, watch, machine):
     module.add_commands(app)
 
 

@@ -12,11 +12,13 @@ __all__ = [
     "STDERR",
     "STDOUT",
     "BundleArgument",
+    "Key",
     "Overrides",
     "RecipeArgument",
     "TablesOption",
     "Verbose",
     "WorkersOption",
+    "base_url",
     "is_verbose",
 ]
 
@@ -56,6 +58,14 @@ RecipeArgument = Annotated[
         metavar="RECIPE", help="A YAML file, or the name of a shipped recipe."
     ),
 ]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        envvar="RECSYS_MTL_KEY",
+        help="An API key, where the server wants one; better in the variable, which "
+        "other users of the machine cannot see.",
+    ),
+]
 BundleArgument = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="Folder that `run` made.")
 ]
@@ -74,3 +84,9 @@ Overrides = Annotated[
         help="Change one value of the recipe, as train.epochs=1; may be repeated.",
     ),
 ]
+
+
+def base_url(given: str) -> str:
+    """Complete the address of a server, so that paths can follow."""
+    given = given.rstrip("/")
+    return given if "://" in given else f"http://{given}"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys_mtl.cli.option import STDOUT, Verbose
+from recsys_mtl.cli.option import STDOUT, Key, Verbose, base_url
 from recsys_mtl.errors import DataError, EnvironmentFault
 
 if TYPE_CHECKING:
@@ -31,14 +31,7 @@ def top(
     interval: Annotated[
         float, typer.Option(min=0.1, help="Seconds between two looks.")
     ] = 1.0,
-    key: Annotated[
-        str | None,
-        typer.Option(
-            envvar="RECSYS_MTL_KEY",
-            help="An API key, where the server wants one; better in the variable, "
-            "which other users of the machine cannot see.",
-        ),
-    ] = None,
+    key: Key = None,
     verbose: Verbose = False,
 ) -> None:
     """Show live what a server does, from its /metrics, until Ctrl-C."""
@@ -48,9 +41,7 @@ def top(
 
     from serving.observability.top import frame
 
-    url = url.rstrip("/")
-    if "://" not in url:
-        url = f"http://{url}"
+    url = base_url(url)
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
     with httpx.Client(headers=headers, timeout=10.0, trust_env=False) as client:
         first = before = _look(client, url)

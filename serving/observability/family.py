@@ -171,6 +171,12 @@ FAMILIES: Final = {
             "fault",
         ),
         _counter(
+            "recsys_swaps_total",
+            "Times that a replica took other models (switched), or kept those it had "
+            "because the others could not be used (refused).",
+            "outcome",
+        ),
+        _counter(
             "recsys_slow_requests_total",
             "Requests that took longer than observability.slow_request_s.",
             "route",

@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Iterable
+from functools import partial
 from http import HTTPStatus
 from typing import Final, final
 from weakref import WeakKeyDictionary
@@ -15,7 +16,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys_mtl.rank.observation import Observation
-from serving.model_set import ServedModel
+from serving.model_set import ModelSet, ServedModel
 from serving.observability.feedback import (
     Answers,
     Feedback,
@@ -89,9 +90,10 @@ class Observer:
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        for model in service.models.models:
-            self._tally(model)  # now, and not while somebody waits
+        self._meet(service.models)
+        service.watchers.append(self._meet)
         service.batcher.watch = self.batch
+        service.swap.watch = partial(self._ledger.add, "recsys_swaps_total")
         service.entities.watch = self.lookup
 
     def feedback(self, events: FeedbackRequest) -> FeedbackResponse:
@@ -183,6 +185,11 @@ class Observer:
         count_batch(self._ledger, note, tally, self._answers)
         self._latest[note.model.name] = note
         self._plan()
+
+    def _meet(self, models: ModelSet) -> None:
+        """Make ready to count for models, now and not while somebody waits."""
+        for model in models.models:
+            self._tally(model)
 
     def _tally(self, model: ServedModel) -> PredictionTally:
         tally = self._tallies.get(model)

@@ -1,0 +1,203 @@
+"""Other models for a running server: tried first, then answering at once."""
+
+import asyncio
+import json
+import threading
+from hashlib import sha256
+
+import httpx
+import pytest
+
+from recsys_mtl.errors import ArtifactError, ConfigError
+from recsys_mtl.export.bundle import load_bundle
+from recsys_mtl.rank.ranker import Ranker
+from recsys_mtl.rank.request import RankRequest, UserInput
+from serving.app import create_app
+from serving.model_set import load_models
+from serving.settings import ServedModels, ServingSettings
+from serving.swap import RecentRequests, Swap
+
+BODY = {"user": {"id": "u3"}, "item_ids": [101, 105, 117], "context": {"ts": 1}}
+WATCH = {"weights": {"watch": 1.0}}
+
+
+def served(*models):
+    return ServedModels.model_validate({"models": list(models)})
+
+
+def one(tiny, **rest):
+    return served({"bundle": tiny.bundle, "name": "a", **rest})
+
+
+@pytest.fixture
+def swap(tiny):
+    wanted = one(tiny)
+    return Swap(load_models(wanted.models), wanted, RecentRequests())
+
+
+def ask(app, method, path, body=None):
+    async def call():
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://t") as c:
+            return await c.request(method, path, json=body, timeout=60)
+
+    return asyncio.run(call())
+
+
+def test_a_bundle_that_stays_is_not_loaded_again(tiny, swap):
+    before = swap.switch(one(tiny)).named("a")
+    wanted = served(
+        {"bundle": tiny.bundle, "name": "a", "traffic": 0.5},
+        {"bundle": tiny.bundle, "name": "b", "traffic": 0.5, "score": WATCH},
+    )
+    asyncio.run(swap.prepare(wanted))
+    after = swap.switch(wanted)
+    assert after.named("a").ranker is before.ranker
+    assert after.named("b").ranker.bundle is before.ranker.bundle
+    assert after.named("b").card.scoring.weights == {"watch": 1.0}
+
+
+def test_the_way_back_needs_no_loading(tiny, swap):
+    first = swap.switch(one(tiny)).named("a")
+    wanted = one(tiny, score=WATCH)
+    asyncio.run(swap.prepare(wanted))
+    assert swap.switch(wanted).named("a").ranker is not first.ranker
+    asyncio.run(swap.prepare(one(tiny)))
+    assert swap.switch(one(tiny)).named("a").ranker is first.ranker
+
+
+def test_a_model_that_refuses_what_is_answered_now_is_refused(tiny):
+    recent = RecentRequests()
+    unknown = RankRequest(
+        user=UserInput(id="u3", features={"nobody_has_this": 1}), item_ids=[101]
+    )
+    recent.offer("u3", unknown, rows=1)
+    swap = Swap(load_models(one(tiny).models), one(tiny), recent)
+    wanted = one(tiny, score=WATCH)
+    with pytest.raises(ConfigError, match=r"refuses 1 of 1 recent requests.*nobody"):
+        asyncio.run(swap.prepare(wanted))
+    assert not swap.has(wanted)
+
+
+def test_recent_requests_are_few_apart_in_time_and_small(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("serving.swap.time.monotonic", lambda: now)
+    recent = RecentRequests(size=2, every_s=1.0, max_rows=10)
+    for n in range(8):
+        now = n * 0.5
+        recent.offer(str(n), RankRequest(user=UserInput(), item_ids=[1]), rows=1)
+    now = 9.0
+    recent.offer("large", RankRequest(user=UserInput(), item_ids=[1]), rows=11)
+    assert [unit for unit, _ in recent] == ["4", "6"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "says"),
+    [
+        ({"bundle": "relative"}, "models[0].bundle", "absolute"),
+        ({"name": "no spaces"}, "models[0].name", "letters"),
+        ({"traffic": 0.5}, "models", "add up to 1"),
+        ({"traffic": 7}, "models[0].traffic", "at most 1"),
+        ({"score": {"weights": {}}}, "models[0].score.weights", "1 or more"),
+        ({"other": 1}, "models[0]", "unknown field"),
+        ({"score": {"weights": {"no_task": 1.0}}}, "models", "no_task"),
+        ({"bundle": "/nowhere"}, "models", "cannot be read"),
+    ],
+)
+def test_what_cannot_be_served_changes_nothing(tiny, change, field, says):
+    app = create_app(
+        load_models(one(tiny).models),
+        ServingSettings.model_validate(one(tiny).model_dump()),
+    )
+    before = ask(app, "GET", "/v1/models").json()
+    model = {"bundle": str(tiny.bundle), "name": "a", **change}
+    answer = ask(app, "PUT", "/v1/models", {"models": [model]})
+    assert answer.status_code == 422, answer.text
+    error = answer.json()["error"]
+    assert error["field"].startswith(field), error
+    assert says in error["message"], error
+    assert ask(app, "GET", "/v1/models").json() == before
+
+
+def test_an_altered_bundle_is_refused(tiny, tmp_path, swap):
+    copy = tmp_path / "altered"
+    copy.mkdir()
+    for path in tiny.bundle.rglob("*"):
+        target = copy / path.relative_to(tiny.bundle)
+        if path.is_dir():
+            target.mkdir()
+        else:
+            target.write_bytes(path.read_bytes())
+    weights = copy / "network.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    info = json.loads((copy / "bundle.json").read_text())
+    # Another bundle by its name, or the one in memory would stand in for it.
+    info["name"] = "other"
+    text = json.dumps(info).encode()
+    (copy / "bundle.json").write_bytes(text)
+    seal = f"{sha256(text).hexdigest()}  bundle.json\n"
+    (copy / "bundle.json.sha256").write_text(seal)
+    with pytest.raises(ArtifactError, match=r"network\.safetensors"):
+        asyncio.run(swap.prepare(served({"bundle": copy, "name": "a"})))
+
+
+def test_answers_documents_and_counts_follow(tiny):
+    settings = ServingSettings.model_validate(one(tiny).model_dump())
+    app = create_app(load_models(settings.models), settings)
+    plain = Ranker(load_bundle(tiny.bundle))
+    first = ask(app, "POST", "/v1/rank", BODY).json()
+    assert first["scoring"]["version"] == plain.card.scoring.version
+    models = [{"bundle": str(tiny.bundle), "name": "b", "score": WATCH}]
+    told = ask(app, "PUT", "/v1/models", {"models": models})
+    assert told.status_code == 200, told.text
+    second = ask(app, "POST", "/v1/rank", BODY).json()
+    assert second["model"] == "b"
+    assert second["scoring"]["weights"] == WATCH["weights"]
+    assert second["scoring"]["version"] != first["scoring"]["version"]
+    scores = [item["predictions"]["watch"] for item in second["items"]]
+    assert [item["score"] for item in second["items"]] == pytest.approx(scores)
+    assert ask(app, "POST", "/v1/rank", BODY | {"model": "a"}).status_code == 404
+    assert '"b"' in ask(app, "GET", "/openapi.json").text
+    metrics = ask(app, "GET", "/metrics").text
+    assert 'recsys_swaps_total{outcome="switched"} 1.0' in metrics
+
+
+def test_requests_go_on_while_models_change(tiny, url, client):
+    """Every answer is of one of the two, and says of which."""
+    expected = {}
+    for name, score in (("a", None), ("b", WATCH)):
+        model = {"bundle": str(tiny.bundle), "name": name}
+        body = {"models": [model if score is None else model | {"score": score}]}
+        assert client.put("/v1/models", json=body).status_code == 200
+        answer = client.post("/v1/rank", json=BODY).json()
+        expected[name] = [item["score"] for item in answer["items"]]
+        expected[f"{name} put"] = body
+    stop, seen, wrong = threading.Event(), set(), []
+
+    def load():
+        with httpx.Client(base_url=url, timeout=30, trust_env=False) as own:
+            while not stop.is_set():
+                answer = own.post("/v1/rank", json=BODY)
+                told = answer.json()
+                scores = [item["score"] for item in told.get("items", ())]
+                if scores != pytest.approx(expected.get(told.get("model"))):
+                    wrong.append(answer.text)
+                seen.add(told.get("model"))
+
+    threads = [threading.Thread(target=load) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for name in "abab":
+            put = client.put("/v1/models", json=expected[f"{name} put"])
+            assert put.status_code == 200, put.text
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+    assert not wrong, wrong[:1]
+    assert seen == {"a", "b"}
+    original = {"models": [{"bundle": str(tiny.bundle)}]}
+    assert client.put("/v1/models", json=original).status_code == 200
