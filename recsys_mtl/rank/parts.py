@@ -1,15 +1,23 @@
 """A rank request after reading: every cell typed, and nothing repeated."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import final
+from typing import Final, final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from recsys_mtl.errors import RequestError
 from recsys_mtl.rank.request import Id
 
-__all__ = ["RankParts"]
+__all__ = ["MOST_REPEATED_BYTES", "RankParts"]
+
+MOST_REPEATED_BYTES: Final = 128 * 1024 * 1024
+"""What the cells of the user and the context may take once each candidate has them.
+
+A thousand events of four numbers for each of 2,000 candidates take half of it.
+"""
 
 
 @final
@@ -30,6 +38,7 @@ class RankParts:
         time_us: Microseconds since 1970; ``None`` if the model knows no time.
         timestamp: The same as a raw value.
         timed_by_request: Whether the request said when; null if there is no time.
+        fields: Where in the request the columns of ``shared`` stand, for errors.
     """
 
     ids: Sequence[Id]
@@ -40,21 +49,45 @@ class RankParts:
     time_us: int | None
     timestamp: int | float | str | None
     timed_by_request: bool | None
+    fields: Mapping[str, str]
 
-    @cached_property
+    @property
     def table(self) -> pa.Table:
-        """One raw row a candidate."""
-        return self.table_of(frozenset({*self.shared, *self.own}))
+        """One raw row a candidate; made anew each time, for it can be large."""
+        return self.table_of()
 
-    def table_of(self, names: frozenset[str]) -> pa.Table:
-        """One raw row a candidate, of some columns only."""
-        rows = len(self.ids)
+    def table_of(
+        self,
+        names: frozenset[str] | None = None,
+        candidates: npt.NDArray[np.int64] | None = None,
+    ) -> pa.Table:
+        """One raw row a candidate, of some columns and candidates only.
+
+        Args:
+            names: Columns; all if left out.
+            candidates: Places of candidates, in the order of the rows; all of them, in
+                their own order, if left out.
+
+        Raises:
+            RequestError: What candidates share is too large to be repeated for each.
+        """
+        rows = len(self.ids) if candidates is None else len(candidates)
+        wanted = {*self.shared, *self.own} if names is None else names
+        shared = {
+            name: cell
+            for name, cell in self.shared.items()
+            if name in wanted and name not in self.own
+        }
+        self._refuse_too_large(shared, rows)
         columns = {
             name: pa.repeat(cell[0], rows) if rows else cell[:0]
-            for name, cell in self.shared.items()
-            if name in names and name not in self.own
+            for name, cell in shared.items()
         }
-        columns |= {name: cells for name, cells in self.own.items() if name in names}
+        columns |= {
+            name: cells if candidates is None else cells.take(pa.array(candidates))
+            for name, cells in self.own.items()
+            if name in wanted
+        }
         if not columns:  # a table of no columns cannot say how many rows it has
             columns = {"": pa.nulls(rows)}
         return pa.table(columns)
@@ -62,3 +95,17 @@ class RankParts:
     def shared_table(self) -> pa.Table:
         """One raw row for the whole request."""
         return pa.table(self.shared or {"": pa.nulls(1)})
+
+    def _refuse_too_large(self, shared: Mapping[str, pa.Array], rows: int) -> None:
+        bytes_of = {name: rows * cell.nbytes for name, cell in shared.items()}
+        total = sum(bytes_of.values())
+        if total <= MOST_REPEATED_BYTES:
+            return
+        largest = max(bytes_of, key=bytes_of.__getitem__)
+        raise RequestError(
+            self.fields.get(largest, largest),
+            f"must be shorter, or the candidates fewer than {rows:,}: this request is "
+            "scored row by row, which repeats the user and the context for each of "
+            f"them; that may take {MOST_REPEATED_BYTES:,} bytes and would take "
+            f"{total:,}, most of them here",
+        )

@@ -4,17 +4,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from recsys_mtl.config.feature import HistoryFeature
 from recsys_mtl.config.score import ScoreSpec
 from recsys_mtl.errors import DataError, RequestError
 from recsys_mtl.export.bundle import Bundle
 from recsys_mtl.export.encoded import encode_store
-from recsys_mtl.features.join import Assembled
 from recsys_mtl.rank.answer import (
     Chosen,
     best_first,
@@ -53,6 +54,14 @@ _MOST_ROWS: Final = 1_000_000
 it takes some ten seconds. Beyond, requests go through raw rows."""
 
 
+class _Rows(NamedTuple):
+    """A request's rows, encoded, and whether the bundle knows their users and items."""
+
+    encoded: pa.Table
+    known_user_B: npt.NDArray[np.bool_]
+    known_item_B: npt.NDArray[np.bool_]
+
+
 @final
 @dataclass(frozen=True)
 class _Asked:
@@ -72,7 +81,7 @@ class _Asked:
     chosen: Chosen
     read: RankParts | RawRequest
     encoded: EncodedRequest | None = None
-    rows: tuple[Assembled, pa.Table] | None = None
+    rows: _Rows | None = None
 
     @property
     def num_rows(self) -> int:
@@ -106,7 +115,14 @@ class Ranker:
             bundle, scoring(bundle.calibration, spec, self.tasks)
         )
         self._reader = RequestReader(
-            self.card.signature, recipe.data.keys, recipe.data.timestamp
+            self.card.signature,
+            recipe.data.keys,
+            recipe.data.timestamp,
+            {
+                feature.name: feature.length
+                for feature in recipe.features
+                if isinstance(feature, HistoryFeature)
+            },
         )
 
     @property
@@ -213,7 +229,12 @@ class Ranker:
                 watched.prediction_BT[asked.place] = part.prediction_BT
                 if isinstance(asked.read, RankParts):
                     watched.ids[asked.place] = asked.read.ids
-                outcomes[asked.place] = self._tell(asked, part, watched, len(requests))
+                try:
+                    answer = self._tell(asked, part, watched, len(requests))
+                except (RequestError, DataError) as fault:
+                    outcomes[asked.place] = fault
+                else:
+                    outcomes[asked.place] = answer
         assert None not in outcomes
         return [outcome for outcome in outcomes if outcome is not None]
 
@@ -237,7 +258,9 @@ class Ranker:
             if isinstance(read, RankParts) and encoder and encoder.splits(read):
                 encoded = encoder.encode(read)
                 return _Asked(place, request, chosen, read, encoded=encoded)
-            rows = self._scorer.encode(read.table)
+            assembled, encoded_rows = self._scorer.encode(read.table)
+            # Not the raw rows, which may be large.
+            rows = _Rows(encoded_rows, *self._scorer.known(assembled))
             return _Asked(place, request, chosen, read, rows=rows)
 
     def _score_together(self, group: list[_Asked], watched: Observation) -> Scored:
@@ -258,9 +281,9 @@ class Ranker:
         """Score requests of whole rows."""
         with watched.stage("encode"):
             rows = [asked.rows for asked in group if asked.rows is not None]
-            encoded = pa.concat_tables(table for _, table in rows)
-            known = [self._scorer.known(assembled) for assembled, _ in rows]
-            known_user_B, known_item_B = map(np.concatenate, zip(*known, strict=True))
+            encoded = pa.concat_tables(of.encoded for of in rows)
+            known_user_B = np.concatenate([of.known_user_B for of in rows])
+            known_item_B = np.concatenate([of.known_item_B for of in rows])
         with watched.stage("forward"):
             predicted = self._scorer.of_rows(encoded, details=_any_details(group))
         with watched.stage("fuse"):
@@ -284,10 +307,10 @@ class Ranker:
         """
         if isinstance(request, ScoreRequest):
             raw = self._reader.rows(request, now_us).table
+            some = raw.take(pa.array(_evenly(raw.num_rows, most_rows)))
         else:
-            raw = self._reader.ranking(request, now_us).table
-        step = max(1, -(-raw.num_rows // most_rows))
-        some = raw.take(pa.array(np.arange(0, raw.num_rows, step)))
+            parts = self._reader.ranking(request, now_us)
+            some = parts.table_of(candidates=_evenly(len(parts.ids), most_rows))
         return gap_counts(self._bundle.featurizer, self._bundle.store, some)
 
     def example(self) -> RankRequest:
@@ -348,7 +371,7 @@ class Ranker:
             order = best_first(scored, request.top_k)
         explanation = None
         if request.explain:
-            best = read.table.take(pa.array(order))
+            best = read.table_of(candidates=order)
             network = told(scored.network_BT[order], asked.chosen)
             explanation = explained(self._bundle, best, network, watched, answered)
         with watched.stage("fuse"):
@@ -363,6 +386,11 @@ class Ranker:
             if task not in self.tasks:
                 raise unknown_name(f"tasks[{i}]", task, self.tasks)
         return [(task, self.tasks.index(task)) for task in tasks]
+
+
+def _evenly(count: int, most: int) -> npt.NDArray[np.int64]:
+    """At most ``most`` places among ``count``, evenly spaced."""
+    return np.arange(0, count, max(1, -(-count // most)))
 
 
 def _any_details(group: list[_Asked]) -> bool:

@@ -13,6 +13,7 @@ from recsys_mtl.errors import RequestError
 from recsys_mtl.features.time import to_micros, whole_micros
 from recsys_mtl.rank.card import InputColumn
 from recsys_mtl.rank.column import unknown_name
+from recsys_mtl.rank.newest import newest_events
 from recsys_mtl.rank.parts import RankParts
 from recsys_mtl.rank.request import (
     Id,
@@ -53,6 +54,9 @@ class RequestReader:
         columns: What a request may give.
         keys: Names of the key columns.
         timestamp: Column and unit of the time, if the model knows any.
+        lengths: By history, how many of its newest events features read: no others of
+            a rank request are kept, for they would be repeated for each candidate. All
+            are, of histories that are not named.
     """
 
     def __init__(
@@ -60,10 +64,12 @@ class RequestReader:
         columns: Sequence[InputColumn],
         keys: KeysSpec,
         timestamp: TimestampSpec | None,
+        lengths: Mapping[str, int] | None = None,
     ) -> None:
         self._signature = Signature(columns, timestamp)
         self._keys = keys
         self._timestamp = timestamp
+        self._lengths = lengths or {}
 
     def ranking(self, request: RankRequest, now_us: int) -> RankParts:
         """Read a rank request.
@@ -77,17 +83,22 @@ class RequestReader:
         else:
             ids, own = self._item_columns(request)
         shared: dict[str, pa.Array] = {}
+        fields: dict[str, str] = {}
         for name, value in request.context.items():
             field = f"context.{name}"
             self._signature.expect(field, name, ("context",), ("feature", "timestamp"))
             if self._signature.columns[name].role == "timestamp":
                 continue  # read with its unit below
+            fields[name] = field
             shared[name] = self._signature.typed(name, [value], always(field))
         for name, value in request.user.features.items():
             field = f"user.features.{name}"
             self._signature.expect(field, name, ("user",), ("feature",))
+            fields[name] = field
             shared[name] = self._signature.typed(name, [value], always(field))
-        shared |= self._history_columns(request.user)
+        histories = self._history_columns(request.user)
+        fields |= {name: f"user.histories.{name}" for name in histories}
+        shared |= histories
         given_own = _with_values(own) - {self._keys.item}
         given = _with_values(shared) | given_own
         # Keys last: a key that is a feature too is given by its id.
@@ -103,11 +114,23 @@ class RequestReader:
             )
         spec = self._timestamp
         if spec is None:
-            return RankParts(ids, shared, own, given, given_own, None, None, None)
+            return RankParts(
+                ids, shared, own, given, given_own, None, None, None, fields
+            )
         value = request.context.get(spec.column)  # null is as if left out
         raw = raw_time(now_us, spec) if value is None else value
         cell, time_us = self._time(raw)
         shared[spec.column] = cell
+        for history in request.user.histories:
+            if history in self._lengths:
+                names = [n for n in histories if n.startswith(f"{history}.")]
+                shared |= newest_events(
+                    {name: histories[name] for name in names},
+                    history,
+                    self._lengths[history],
+                    time_us=time_us,
+                    spec=spec,
+                )
         return RankParts(
             ids,
             shared,
@@ -117,6 +140,7 @@ class RequestReader:
             time_us,
             cell[0].as_py(),
             value is not None,
+            fields,
         )
 
     def rows(self, request: ScoreRequest, now_us: int) -> RawRequest:
