@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple, final
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from recsys_mtl.model.bottoms._base import AbstractBottom
 from recsys_mtl.model.bottoms.task_encoder import Norm, TaskEncoder, lay_out
+from recsys_mtl.model.dropout import dropout
 from recsys_mtl.model.embeddings import EventSequence
 from recsys_mtl.model.embeddings.pooling import AbstractPooling
 from recsys_mtl.model.hypernetwork import Hypernetwork
@@ -91,19 +91,39 @@ class TaskInterest(nn.Module):
     def forward(
         self, sequences: tuple[EventSequence, ...]
     ) -> list[Float[Tensor, "batch tasks _ dim"]]:
-        num_tasks, interests = self.task_TD.shape[0], []
         norms = self._norms()
-        for number, (events_NKD, length_B, query_BQD) in enumerate(sequences):
-            events_TNKD = self._encode(number, events_NKD, length_B, norms[number])
-            # Tasks follow one another as if they were more rows.
-            pooled = self.poolings[number](
-                events_TNKD.flatten(0, 1),
-                length_B.repeat(num_tasks),
-                query_BQD.repeat(num_tasks, 1, 1),
-            )
-            rows = length_B.shape[0]
-            interests.append(pooled.view(num_tasks, rows, *pooled.shape[1:]))
-        return [interest_TBKD.transpose(0, 1) for interest_TBKD in interests]
+        return [
+            self._pool(number, sequence, norms[number]).transpose(0, 1)
+            for number, sequence in enumerate(sequences)
+        ]
+
+    def _pool(
+        self, number: int, sequence: EventSequence, norms: list[Norm]
+    ) -> Float[Tensor, "tasks batch fields dim"]:
+        """Pool what events have become, for each task."""
+        events_NKD, length_B, query_BQD = sequence
+        pooling, outward = self.poolings[number], self.outward[number]
+        x_TNG = self._encode(number, events_NKD, length_B, norms)
+        num_tasks, num_rows = len(x_TNG), length_B.shape[0]
+        # Tasks follow one another as if they were more rows.
+        length_X = length_B.repeat(num_tasks)
+        assert isinstance(outward, nn.Linear)
+        weight_TGX, bias_T1X = norms[-1].into(outward.weight, outward.bias)
+        # Added to the events, fields stay where the pooling looks for them.
+        if pooling.averages:
+            # An affine map may wait for the mean: rows are fewer than events.
+            nothing_X0G = x_TNG.new_empty(length_X.shape[0], 0, x_TNG.shape[2])
+            mean_XG = pooling(x_TNG.flatten(0, 1)[:, None], length_X, nothing_X0G)
+            mean_TBG = mean_XG.view(num_tasks, num_rows, -1)
+            change_TBX = torch.baddbmm(bias_T1X, mean_TBG, weight_TGX)
+            change_TBX = change_TBX * (length_B > 0)[:, None]
+            mean_BKD: Tensor = pooling(events_NKD, length_B, query_BQD)
+            return mean_BKD + change_TBX.view(num_tasks, *mean_BKD.shape)
+        change_TNX = torch.baddbmm(bias_T1X, x_TNG, weight_TGX)
+        events_TNKD = events_NKD + change_TNX.view(num_tasks, *events_NKD.shape)
+        query_XQD = query_BQD.repeat(num_tasks, 1, 1)
+        pooled: Tensor = pooling(events_TNKD.flatten(0, 1), length_X, query_XQD)
+        return pooled.view(num_tasks, num_rows, *pooled.shape[1:])
 
     def _norms(self) -> list[list[Norm]]:
         """Predict the norms: for each history, all those of the encoder."""
@@ -128,15 +148,13 @@ class TaskInterest(nn.Module):
     def _encode(
         self, number: int, events_NKD: Tensor, length_B: Tensor, norms: list[Norm]
     ) -> Tensor:
+        """Encode events, up to the affine part of the last norm."""
         slots = lay_out(events_NKD, length_B, self.lengths[number])
         x_NG = self.inward[number](events_NKD.flatten(1)) + self.age[number](
             slots.age_N
         )
-        num_tasks = self.task_TD.shape[0]
-        x_TNG = x_NG.expand(num_tasks, -1, -1)
-        change_TNX: Tensor = self.outward[number](self.encoder(x_TNG, norms, slots))
-        # Added to the events, fields stay where the pooling looks for them.
-        return events_NKD + change_TNX.view(num_tasks, *events_NKD.shape)
+        encoded_TNG: Tensor = self.encoder(x_NG[None], norms, slots)
+        return encoded_TNG
 
 
 @final
@@ -212,19 +230,26 @@ class DTRN(AbstractBottom):
         dense_BM: Float[Tensor, "batch dense"],
         sequences: tuple[EventSequence, ...] = (),
     ) -> Float[Tensor, "batch sharing out"]:
-        num_tasks = self.squeeze_TGF.shape[0]
-        field_BTFD = fields_BFD[:, None].expand(-1, num_tasks, -1, -1)
-        if self.interest is not None:
-            field_BTFD = torch.cat([field_BTFD, *self.interest(sequences)], dim=2)
-        refined_BTX = (field_BTFD * self._weight(field_BTFD)).flatten(2)
-        dense_BTM = dense_BM[:, None].expand(-1, num_tasks, -1)
-        x_BTX = torch.cat([refined_BTX, dense_BTM], dim=2)
-        return F.dropout(x_BTX, self.dropout, self.training)
+        interests = [] if self.interest is None else self.interest(sequences)
+        # An axis of one task stands for all of them where they read the same.
+        parts = [fields_BFD[:, None], *interests]
+        sizes = [part.shape[2] for part in parts]
+        weights = self._weight(parts).split_with_sizes(sizes, dim=2)
+        refined = [
+            (part * weight_BTF[..., None]).flatten(2)
+            for part, weight_BTF in zip(parts, weights, strict=True)
+        ]
+        dense_BTM = dense_BM[:, None].expand(-1, self.squeeze_TGF.shape[0], -1)
+        return dropout(
+            torch.cat([*refined, dense_BTM], dim=2), self.dropout, self.training
+        )
 
     def _weight(
-        self, field_BTFD: Float[Tensor, "batch tasks fields dim"]
-    ) -> Float[Tensor, "batch tasks fields 1"]:
-        mean_BTF = field_BTFD.mean(3)
+        self, parts: list[Float[Tensor, "batch _ _ dim"]]
+    ) -> Float[Tensor, "batch tasks fields"]:
+        num_tasks = self.squeeze_TGF.shape[0]
+        means = [part.mean(3).expand(-1, num_tasks, -1) for part in parts]
+        mean_BTF = torch.cat(means, dim=2)
         squeezed_BTG = torch.einsum("btf,tgf->btg", mean_BTF, self.squeeze_TGF)
         logit_BTF = torch.einsum("btg,tfg->btf", squeezed_BTG.relu(), self.excite_TFG)
-        return 2 * logit_BTF.sigmoid()[..., None]
+        return 2 * logit_BTF.sigmoid()

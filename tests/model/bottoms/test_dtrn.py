@@ -120,8 +120,13 @@ def test_an_interest_is_the_pooling_of_encoded_events():
     for number, (events_NKD, length_B, query_BQD) in enumerate(sequences):
         encoded = interest._encode(number, events_NKD, length_B, norms[number])
         for t in range(T):
-            expected = interest.poolings[number](encoded[t], length_B, query_BQD)
-            torch.testing.assert_close(pooled[number][:, t], expected)
+            last = norms[number][-1]
+            normed = encoded[t] * last.scale_TG[t] + last.shift_TG[t]
+            change = interest.outward[number](normed).view_as(events_NKD)
+            torch.testing.assert_close(
+                pooled[number][:, t],
+                interest.poolings[number](events_NKD + change, length_B, query_BQD),
+            )
 
 
 def test_encoding_is_added_to_the_events():

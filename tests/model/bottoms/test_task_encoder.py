@@ -49,7 +49,7 @@ def attend(layer, x_LG):
 
 
 def reference(encoder, x_NG, norms, t):
-    """One task, one row after the other, no padding."""
+    """One task, one row after the other, no padding; the last norm without affine."""
 
     def norm(number, x_LG):
         scale_G, shift_G = norms[number].scale_TG[t], norms[number].shift_TG[t]
@@ -64,7 +64,7 @@ def reference(encoder, x_NG, norms, t):
             x_LG = x_LG + layer.mix(attend(layer, norm(2 * n, x_LG)))
             h_LG = F.gelu(layer.inner(norm(2 * n + 1, x_LG)))
             x_LG = x_LG + layer.outer(h_LG)
-        rows.append(norm(-1, x_LG))
+        rows.append(F.layer_norm(x_LG, (G,)))
     return torch.cat(rows)
 
 
@@ -73,6 +73,34 @@ def test_matches_a_transformer_computed_row_by_row(encoder, norms):
     encoded = encoder(x_TNG, norms, slots(LENGTHS, 5))
     for t in range(T):
         torch.testing.assert_close(encoded[t], reference(encoder, x_TNG[t], norms, t))
+
+
+def test_tasks_that_share_events_equal_tasks_with_events_of_their_own(encoder, norms):
+    x_1NG = torch.randn(1, N, G)
+    torch.testing.assert_close(
+        encoder(x_1NG, norms, slots(LENGTHS, 4)),
+        encoder(x_1NG.expand(T, -1, -1), norms, slots(LENGTHS, 4)),
+    )
+
+
+@pytest.mark.parametrize("sharing", [1, T])
+def test_an_event_alone_reads_itself_whatever_the_room(encoder, norms, sharing):
+    x_SNG = torch.randn(sharing, 2, G)
+    torch.testing.assert_close(
+        encoder(x_SNG, norms, slots([1, 0, 1], 1)),
+        encoder(x_SNG, norms, slots([1, 0, 1], 4)),
+    )
+
+
+def test_a_norm_folds_into_the_map_that_follows():
+    norm, layer = Norm(torch.randn(T, G), torch.randn(T, G)), torch.nn.Linear(G, 5)
+    x_TNG = torch.randn(T, N, G)
+    weight_TGX, bias_T1X = norm.into(layer.weight, layer.bias)
+    for t in range(T):
+        torch.testing.assert_close(
+            x_TNG[t] @ weight_TGX[t] + bias_T1X[t],
+            layer(x_TNG[t] * norm.scale_TG[t] + norm.shift_TG[t]),
+        )
 
 
 def test_longer_padding_changes_nothing(encoder, norms):

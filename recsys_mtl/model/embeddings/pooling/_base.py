@@ -41,6 +41,11 @@ class AbstractPooling(nn.Module, abc.ABC):
         """Whether ``query_BQD`` matters; otherwise candidates share what is pooled."""
         return False
 
+    @property
+    def averages(self) -> bool:
+        """Whether a row gets the plain mean of its events, so affine maps may wait."""
+        return False
+
     def pool_requests(
         self,
         events_EKD: Float[Tensor, "events fields dim"],

@@ -35,3 +35,7 @@ class MeanPooling(AbstractPooling):
         query_BQD: Float[Tensor, "batch matched dim"],  # noqa: ARG002
     ) -> Float[Tensor, "batch fields dim"]:
         return sum_events(events_NKD, length_B) / length_B.clamp(min=1)[:, None, None]
+
+    @property
+    def averages(self) -> bool:
+        return True
