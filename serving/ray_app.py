@@ -194,12 +194,14 @@ def _deploy(port: int, settings: ServingSettings, stop: threading.Event) -> None
                 ApplicationStatus.DEPLOY_FAILED,
                 ApplicationStatus.UNHEALTHY,
             ):
-                reason = app.message
+                of_replicas = [d.message for d in app.deployments.values()]
+                reason = next(filter(None, of_replicas), app.message)
                 break
         else:
             return
     except (RayError, RuntimeError) as fault:
         reason = str(fault)
+    # The last line of a traceback says what was wrong.
     last = reason.strip().splitlines()[-1:] or ["it gave no reason"]
     raise EnvironmentFault(
         f"Ray Serve could not start the server: {last[0]}; --verbose tells more, "
