@@ -75,7 +75,7 @@ def _ids(ids: Sequence[int | str | None], card: ModelCard) -> pa.Array:
         for column in card.signature
         if column.role == "key" and column.origin == "item"
     }
-    if kinds <= {"int"}:
+    if kinds <= {"int"} and not any(isinstance(i, str) for i in ids):
         return pa.array([None if i is None else int(i) for i in ids], pa.int64())
     return pa.array([None if i is None else str(i) for i in ids], pa.string())
 

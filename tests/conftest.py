@@ -156,7 +156,13 @@ def tiny_kinds(tmp_path_factory) -> Tiny:
     return _make(tmp_path_factory.mktemp("kinds"), RECIPE | KINDS)
 
 
-def _make(folder: Path, spec: dict) -> Tiny:
+@pytest.fixture(scope="session")
+def tiny_texts(tmp_path_factory) -> Tiny:
+    """The same with text for the ids of items: i100, i101, ..."""
+    return _make(tmp_path_factory.mktemp("texts"), RECIPE, text_items=True)
+
+
+def _make(folder: Path, spec: dict, *, text_items: bool = False) -> Tiny:
     rng = np.random.default_rng(0)
     users = pa.table(
         {
@@ -183,9 +189,17 @@ def _make(folder: Path, spec: dict) -> Tiny:
             "dwell": rng.lognormal(1, 1, NUM_ROWS),
         }
     )
+    if text_items:
+        items, log = map(_with_text_items, (items, log))
     recipe = Recipe.model_validate(spec)
     folder = _bundle(folder, recipe, users, items, log)
     return Tiny(folder, recipe, users, items, log)
+
+
+def _with_text_items(table: pa.Table) -> pa.Table:
+    place = table.column_names.index("item_id")
+    names = [f"i{n}" for n in table["item_id"].to_pylist()]
+    return table.set_column(place, "item_id", pa.array(names))
 
 
 def _bundle(folder: Path, recipe: Recipe, users, items, log) -> Path:

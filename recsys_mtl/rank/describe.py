@@ -47,14 +47,17 @@ def _signature(bundle: Bundle) -> list[InputColumn]:
         if column.history_only:
             continue
         role: Literal["key", "timestamp", "feature", "history"] = "feature"
-        unit = None
-        if column.name in (data.keys.user, data.keys.item):
-            role = "key"
+        unit, origin = None, column.origin
+        # Impressions have both keys, and each says whose it is.
+        if column.name == data.keys.user:
+            role, origin = "key", "user"
+        elif column.name == data.keys.item:
+            role, origin = "key", "item"
         elif data.timestamp is not None and column.name == data.timestamp.column:
             role, unit = "timestamp", data.timestamp.unit
         elif column.name.startswith(histories):
             role = "history"
             if data.timestamp is not None and column.name.endswith(".time"):
                 unit = data.timestamp.unit
-        columns.append(InputColumn(column.name, column.type, column.origin, role, unit))
+        columns.append(InputColumn(column.name, column.type, origin, role, unit))
     return columns

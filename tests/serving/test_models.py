@@ -17,6 +17,8 @@ def test_models_tell_what_they_read(client, ranker):
         "role": "feature",
         "unit": None,
     }
+    keys = {c["origin"]: c["name"] for c in card["signature"] if c["role"] == "key"}
+    assert keys == {"user": "user_id", "item": "item_id"}
     assert column["ts"]["role"] == "timestamp"
     assert column["ts"]["unit"] == "ms"
     assert column["clicks.item_id"]["role"] == "history"
