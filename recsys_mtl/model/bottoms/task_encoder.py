@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 __all__ = ["Norm", "Slots", "TaskEncoder", "lay_out"]
 
+_SHORT = 32
+"""Slots times heads up to which scores of whole events beat an attention by head."""
+
 
 class Norm(NamedTuple):
     """The affine part of a LayerNorm, one a task.
@@ -139,10 +142,11 @@ class _Layer(nn.Module):
     r"""One layer, arranged so that little is done once a task.
 
     Scales and shifts of norms go into the weights beside them, for these are small
-    and events are many. Neither keys nor values are ever made: a score
-    :math:`\langle Q x_l, K x_m \rangle` is that of :math:`K^\top Q x_l` with
+    and events are many. For short histories neither keys nor values are ever made: a
+    score :math:`\langle Q x_l, K x_m \rangle` is that of :math:`K^\top Q x_l` with
     :math:`x_m`, and :math:`V` acts on what was mixed as on what is to be mixed. So the
-    tasks and heads of a row read the same normalised events, one product for all.
+    tasks and heads of a row read the same normalised events, one product for all; but
+    these are wider than a head, which long histories and many heads do not pay for.
     """
 
     def __init__(self, width: int, *, num_heads: int) -> None:
@@ -165,10 +169,13 @@ class _Layer(nn.Module):
 
     def _attend(self, x_SNG: Tensor, norm: Norm, slots: Slots) -> Tensor:
         """Give what the attention adds, from normalised events."""
+        length = slots.open_BL.shape[1]
+        if length * self.num_heads > _SHORT:
+            return self._attend_by_head(x_SNG, norm, slots)
         query_AJG, key_AJG, value_AJG = self._heads()
         mix_AJH = self.mix.weight.t().view(*value_AJG.shape[:2], -1)
         value_AGH = torch.bmm(value_AJG.transpose(1, 2), mix_AJH)
-        if slots.open_BL.shape[1] == 1:
+        if length == 1:
             # An event alone looks at itself, whatever the score.
             weight_TGH, bias_T1H = norm.into(value_AGH.sum(0).t(), self.mix.bias)
             own_TNG = x_SNG.expand(len(weight_TGH), -1, -1)
@@ -182,6 +189,22 @@ class _Layer(nn.Module):
         weight_TXH, bias_T1H = of_heads.into(value_AGH.flatten(0, 1).t(), self.mix.bias)
         mixed_TBH = torch.baddbmm(bias_T1H, seen_TBX, weight_TXH)
         return mixed_TBH.index_select(1, slots.slot_N)
+
+    def _attend_by_head(self, x_SNG: Tensor, norm: Norm, slots: Slots) -> Tensor:
+        weight_TGX, bias_T1X = norm.into(self.query_key_value.weight)
+        num_tasks, width, _ = weight_TGX.shape
+        num_rows, length = slots.open_BL.shape
+        x_TNG = x_SNG.expand(num_tasks, -1, -1)
+        flat_TNX = torch.baddbmm(bias_T1X, x_TNG, weight_TGX)
+        padded = flat_TNX.new_zeros(num_tasks, num_rows * length, 3 * width)
+        padded = padded.index_copy(1, slots.slot_N, flat_TNX)
+        heads = padded.view(num_tasks * num_rows, length, 3, self.num_heads, -1)
+        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind()
+        mask = slots.open_BL.repeat(num_tasks, 1)[:, None, None]
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        seen_TXG = seen.transpose(1, 2).reshape(num_tasks, num_rows * length, width)
+        mixed_TNG: Tensor = self.mix(seen_TXG.index_select(1, slots.slot_N))
+        return mixed_TNG
 
     def _heads(self) -> tuple[Tensor, ...]:
         """Weights of queries, keys and values; heads are ``A``, their width ``J``."""

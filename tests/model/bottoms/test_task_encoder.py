@@ -68,18 +68,20 @@ def reference(encoder, x_NG, norms, t):
     return torch.cat(rows)
 
 
-def test_matches_a_transformer_computed_row_by_row(encoder, norms):
+@pytest.mark.parametrize("length", [5, 40], ids=["short", "long"])
+def test_matches_a_transformer_computed_row_by_row(encoder, norms, length):
     x_TNG = torch.randn(T, N, G)
-    encoded = encoder(x_TNG, norms, slots(LENGTHS, 5))
+    encoded = encoder(x_TNG, norms, slots(LENGTHS, length))
     for t in range(T):
         torch.testing.assert_close(encoded[t], reference(encoder, x_TNG[t], norms, t))
 
 
-def test_tasks_that_share_events_equal_tasks_with_events_of_their_own(encoder, norms):
+@pytest.mark.parametrize("length", [4, 40], ids=["short", "long"])
+def test_shared_events_equal_a_copy_of_them_for_each_task(encoder, norms, length):
     x_1NG = torch.randn(1, N, G)
     torch.testing.assert_close(
-        encoder(x_1NG, norms, slots(LENGTHS, 4)),
-        encoder(x_1NG.expand(T, -1, -1), norms, slots(LENGTHS, 4)),
+        encoder(x_1NG, norms, slots(LENGTHS, length)),
+        encoder(x_1NG.expand(T, -1, -1), norms, slots(LENGTHS, length)),
     )
 
 
