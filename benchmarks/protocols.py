@@ -7,24 +7,28 @@ served by uvicorn in a process of its own; one connection sends 2,000 candidates
 all 26 columns given, again and again, in each way in turn. Bodies are made beforehand;
 the client reads answers without decoding them. Client and server share the machine.
 
-Prints one JSON line a way, medians of milliseconds a request, and last a line of ratios
-to JSON rows.
+Prints one JSON line a way, medians of milliseconds a request with the server's own
+means by stage, taken from its metrics in further requests; and last a line of ratios to
+JSON rows. ``receive``, ``decode``, ``read`` and ``serialise`` depend on the way;
+``encode``, ``forward`` and ``fuse`` are the same work after each, but for words that
+are encoded by dictionary and candidates that are answered as a table.
 """
 
 import argparse
+import http.client
 import json
 import statistics
 import struct
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
 import pyarrow as pa
 import torch
+from prometheus_client.parser import text_string_to_metric_families
 
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.export.bundle import write_bundle
@@ -133,7 +137,11 @@ def make_items(rows: int) -> pa.Table:
     return pa.table(columns)
 
 
-def bodies(items: pa.Table) -> dict[str, tuple[str, bytes, dict[str, str]]]:
+Way = tuple[str, bytes, dict[str, str]]
+"""Path, body and headers."""
+
+
+def bodies(items: pa.Table) -> dict[str, Way]:
     """Path, body and headers of each way."""
     cells = items.to_pydict()
     ids = cells.pop("item_id")
@@ -143,6 +151,11 @@ def bodies(items: pa.Table) -> dict[str, tuple[str, bytes, dict[str, str]]]:
     ]
     whole = items.append_column("user_id", pa.array(["u1"] * items.num_rows))
     columns = whole.to_pydict()
+    coded = items
+    for place, name in enumerate(items.column_names):
+        if name in WORDS:
+            coded = coded.set_column(place, name, items[name].dictionary_encode())
+    rest = {REQUEST_KEY: json.dumps({"user": USER})}
     arrow = {"content-type": ARROW, "accept": ARROW}
     json_type = {"content-type": JSON}
     tensors, length = _tensors(whole)
@@ -154,9 +167,12 @@ def bodies(items: pa.Table) -> dict[str, tuple[str, bytes, dict[str, str]]]:
         ),
         "rank, Arrow": (
             "/v1/rank",
-            _stream(
-                items.replace_schema_metadata({REQUEST_KEY: json.dumps({"user": USER})})
-            ),
+            _stream(items.replace_schema_metadata(rest)),
+            arrow,
+        ),
+        "rank, Arrow, words as dictionaries": (
+            "/v1/rank",
+            _stream(coded.replace_schema_metadata(rest)),
             arrow,
         ),
         "score, JSON rows": (
@@ -213,13 +229,66 @@ def _tensors(table: pa.Table) -> tuple[bytes, int]:
     return b"".join([head, *behind]), len(head)
 
 
-def timed(ask: Callable[[], httpx.Response]) -> float:
-    """Milliseconds of one request."""
-    start = time.perf_counter()
-    response = ask()
-    took = 1e3 * (time.perf_counter() - start)
-    response.raise_for_status()
-    return took
+class Client:
+    """One connection, by a client that costs little beside the server."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+
+    def ask(
+        self, method: str, path: str, body: bytes, headers: dict[str, str]
+    ) -> bytes:
+        """Send a request; the answer's body."""
+        self._connection.request(method, path, body=body, headers=headers)
+        response = self._connection.getresponse()
+        answer = response.read()
+        if response.status != 200:
+            raise RuntimeError(f"{path} answered {response.status}: {answer[:300]!r}")
+        return answer
+
+    def milliseconds(self, path: str, body: bytes, headers: dict[str, str]) -> float:
+        """Time one request."""
+        start = time.perf_counter()
+        self.ask("POST", path, body, headers)
+        return 1e3 * (time.perf_counter() - start)
+
+    def stages(self, path: str) -> dict[str, tuple[float, float]]:
+        """Tell seconds and requests by stage of a route so far."""
+        told = self.ask("GET", "/metrics", b"", {}).decode()
+        parts: dict[str, dict[str, float]] = {"_sum": {}, "_count": {}}
+        for family in text_string_to_metric_families(told):
+            for sample in family.samples:
+                kind = sample.name.removeprefix("recsys_stage_seconds")
+                route = sample.labels.get("route", "")
+                if kind in parts and _is_route(route, path):
+                    parts[kind][sample.labels["stage"]] = sample.value
+        return {
+            stage: (total, parts["_count"][stage])
+            for stage, total in parts["_sum"].items()
+        }
+
+
+def _is_route(route: str, path: str) -> bool:
+    """Whether ``route``, which may have a name in braces, has this path."""
+    places = zip(route.split("/"), path.split("/"), strict=False)
+    return route.count("/") == path.count("/") and all(
+        one == other or one.startswith("{") for one, other in places
+    )
+
+
+def stage_ms(client: Client, way: Way, repeats: int) -> dict[str, float]:
+    """Mean milliseconds of each stage over some requests of one way."""
+    path, body, headers = way
+    before = client.stages(path)
+    for _ in range(repeats):
+        client.milliseconds(path, body, headers)
+    means = {}
+    for stage, (total, count) in client.stages(path).items():
+        total_before, count_before = before.get(stage, (0.0, 0.0))
+        if count > count_before:
+            ms = 1e3 * (total - total_before) / (count - count_before)
+            means[stage] = round(ms, 2)
+    return means
 
 
 def main() -> None:
@@ -232,21 +301,19 @@ def main() -> None:
     items = make_items(options.rows)
     with tempfile.TemporaryDirectory() as folder:
         bundle = make_bundle(Path(folder), items)
-        with (
-            ServerProcess(bundle, engine="uvicorn") as server,
-            httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client,
-        ):
+        with ServerProcess(bundle, engine="uvicorn") as server:
+            client = Client(server.url)
             ways = bodies(items)
             took: dict[str, list[float]] = {way: [] for way in ways}
             for repeat in range(options.repeats + 3):
                 for way, (path, body, headers) in ways.items():
-                    ms = timed(
-                        lambda path=path, body=body, headers=headers: client.post(
-                            path, content=body, headers=headers
-                        )
-                    )
+                    ms = client.milliseconds(path, body, headers)
                     if repeat >= 3:  # the first ones warm caches up
                         took[way].append(ms)
+            stages = {
+                name: stage_ms(client, way, options.repeats)
+                for name, way in ways.items()
+            }
     median = {way: statistics.median(all_ms) for way, all_ms in took.items()}
     for way, ms in median.items():
         line = {
@@ -254,6 +321,7 @@ def main() -> None:
             "ms": round(ms, 2),
             "rows_per_s": round(1e3 * options.rows / ms),
             "body_bytes": len(ways[way][1]),
+            "stage_ms": stages[way],
         }
         print(json.dumps(line))
     rank, score = median["rank, JSON rows"], median["score, JSON rows"]

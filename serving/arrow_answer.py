@@ -8,7 +8,7 @@ import pyarrow as pa
 from msgspec import UNSET
 
 from recsys_mtl.rank.card import ModelCard
-from recsys_mtl.rank.request import RankResponse, ScoreResponse
+from recsys_mtl.rank.request import RankedTable, RankResponse, ScoreResponse
 
 __all__ = ["RESPONSE_KEY", "rank_stream", "score_stream"]
 
@@ -30,6 +30,8 @@ def rank_stream(
             does.
         tasks: Those asked for; all if ``None``.
     """
+    if isinstance(response, RankedTable):
+        return _stream(response.table, response, {"items", "table"})
     items = response.items
     chosen = [task for task in card.tasks if tasks is None or task.name in tasks]
     columns: dict[str, Any] = {
@@ -47,7 +49,7 @@ def rank_stream(
                     [_detail(item.details, task.name, name) for item in items],
                     pa.float64(),
                 )
-    return _stream(columns, response, {"items"})
+    return _stream(pa.table(columns), response, {"items"})
 
 
 def score_stream(response: ScoreResponse) -> bytes:
@@ -59,7 +61,7 @@ def score_stream(response: ScoreResponse) -> bytes:
         for task, of in response.details.items():
             for name, numbers in of.items():
                 columns[f"detail.{task}.{name}"] = pa.array(numbers, pa.float64())
-    return _stream(columns, response, {"score", "predictions", "details"})
+    return _stream(pa.table(columns), response, {"score", "predictions", "details"})
 
 
 def _detail(
@@ -80,15 +82,13 @@ def _ids(ids: Sequence[int | str | None], card: ModelCard) -> pa.Array:
     return pa.array([None if i is None else str(i) for i in ids], pa.string())
 
 
-def _stream(
-    columns: dict[str, pa.Array], response: msgspec.Struct, apart: set[str]
-) -> bytes:
+def _stream(table: pa.Table, response: msgspec.Struct, apart: set[str]) -> bytes:
     rest = {
         name: value
         for name, value in msgspec.structs.asdict(response).items()
         if name not in apart and value is not UNSET
     }
-    table = pa.table(columns, metadata={RESPONSE_KEY: msgspec.json.encode(rest)})
+    table = table.replace_schema_metadata({RESPONSE_KEY: msgspec.json.encode(rest)})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

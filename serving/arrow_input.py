@@ -206,6 +206,8 @@ def _chunk_size(chunk: pa.Array) -> int:
         return int(size_D[used].sum()) + 8 * len(chunk)
     if chunk.type.id in _LISTS:
         return 8 * len(chunk) + _chunk_size(chunk.flatten())
+    if _is_plain_text(chunk.type):
+        return 8 * len(chunk) + (pc.sum(pc.binary_length(chunk)).as_py() or 0)
     sizes = _text_sizes(chunk)
     return 8 * len(chunk) + (0 if sizes is None else int(sizes.sum()))
 
@@ -219,8 +221,12 @@ def _text_sizes(texts: pa.Array) -> np.ndarray | None:
         own = each[texts.offset : texts.offset + len(texts)].astype(np.int64)
         missing: np.ndarray = texts.is_null().to_numpy(zero_copy_only=False)
         return np.where(missing, 0, own)
-    if pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type):
+    if _is_plain_text(texts.type):
         lengths = pc.binary_length(texts).cast(pa.int64()).fill_null(0)
         sizes: np.ndarray = lengths.to_numpy(zero_copy_only=False)
         return sizes
     return None
+
+
+def _is_plain_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

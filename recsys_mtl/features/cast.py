@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys_mtl.features.column import filled, flat, present
+from recsys_mtl.features.column import contiguous, filled, flat, present
 
-__all__ = ["ARROW_TYPES", "Cast", "RawType", "cast_column"]
+__all__ = ["ARROW_TYPES", "Cast", "RawType", "cast_column", "coded_text"]
 
 RawType = Literal["int", "string", "float", "string_list", "int_list", "float_list"]
 
@@ -25,6 +25,7 @@ ARROW_TYPES: dict[RawType, pa.DataType] = {
     "float_list": pa.list_(pa.float64()),
 }
 
+_TEXTS = (pa.string(), pa.large_string())
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _WHOLE = r"^[+-]?0*\d{1,19}(\.0*)?$"
 _MOST, _LEAST = str(2**63 - 1), str(2**63)  # digits of the last numbers of 64 bits
@@ -80,6 +81,29 @@ def cast_column(
             return _to_list(array, "string", separator)
         case "float_list":
             return _to_list(array, "float", separator)
+
+
+def coded_text(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray | None:
+    """Keep a dictionary of texts where each is in its declared form already.
+
+    Encoders look up each distinct text of it once, and no cell.
+
+    Returns:
+        Codes with a dictionary of ``string``, none of which is empty or null; ``None``
+        for other columns, and for dictionaries longer than the column.
+    """
+    kind = column.type
+    if not (pa.types.is_dictionary(kind) and kind.value_type in _TEXTS):
+        return None
+    coded = contiguous(column)
+    texts = coded.dictionary
+    if len(texts) > len(coded):
+        return None
+    if not filled(pc.binary_length(texts), 0).all():
+        return None
+    if texts.type == pa.string():
+        return coded
+    return pa.DictionaryArray.from_arrays(coded.indices, texts.cast(pa.string()))
 
 
 def _is_text(kind: pa.DataType) -> bool:

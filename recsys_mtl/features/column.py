@@ -3,18 +3,23 @@
 import numpy as np
 import pyarrow as pa
 
-__all__ = ["absent", "filled", "flat", "present"]
+__all__ = ["absent", "contiguous", "filled", "flat", "present"]
+
+
+def contiguous(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """One array, whatever the chunks; a dictionary stays one."""
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    if column.num_chunks == 0:
+        return pa.array([], column.type)
+    return pa.concat_arrays(column.unify_dictionaries().chunks)
 
 
 def flat(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """One contiguous array without dictionary, whatever the chunks."""
-    if isinstance(column, pa.ChunkedArray):
-        if column.num_chunks == 1:
-            column = column.chunk(0)
-        elif column.num_chunks == 0:
-            column = pa.array([], column.type)
-        else:
-            column = pa.concat_arrays(column.unify_dictionaries().chunks)
+    column = contiguous(column)
     if pa.types.is_dictionary(column.type):
         return column.dictionary_decode()
     return column

@@ -19,7 +19,7 @@ from recsys_mtl.config.feature import (
     TimePartFeature,
 )
 from recsys_mtl.config.recipe import Recipe
-from recsys_mtl.features.cast import ARROW_TYPES, Cast, RawType, cast_column
+from recsys_mtl.features.cast import ARROW_TYPES, Cast, RawType, cast_column, coded_text
 from recsys_mtl.features.column import flat
 from recsys_mtl.features.counts import FeatureCounts
 from recsys_mtl.features.schema import Artifact, RawColumn
@@ -197,7 +197,13 @@ class RawContract(Artifact):
             return Cast(flat(cells), 0)
         return cast_column(cells, self.type_of(column), self._separators.get(column))
 
-    def canonical(self, raw: pa.Table, counts: FeatureCounts | None = None) -> pa.Table:
+    def canonical(
+        self,
+        raw: pa.Table,
+        counts: FeatureCounts | None = None,
+        *,
+        keep_codes: bool = False,
+    ) -> pa.Table:
         """Cast the signature's columns to their types.
 
         Columns that ``raw`` lacks are added as nulls, but for those that only histories
@@ -206,12 +212,19 @@ class RawContract(Artifact):
         Args:
             raw: Rows from a file or a request.
             counts: Gains the unreadable cells.
+            keep_codes: Whether texts, keys aside, may stay dictionaries; see
+                ``coded_text``.
         """
         present = set(raw.column_names)
         columns = {name: raw.column(name) for name in raw.column_names}
         for column in self.signature:
             name = column.name
-            if name in present:
+            coded = None
+            if keep_codes and name in present and column.type == "string":
+                coded = coded_text(columns[name])
+            if coded is not None and name not in (self.keys.user, self.keys.item):
+                columns[name] = coded
+            elif name in present:
                 cells = self.cast(name, columns[name])
                 columns[name] = cells.array
                 if cells.unreadable and counts is not None:

@@ -22,7 +22,7 @@ from recsys_mtl.config.feature import (
 )
 from recsys_mtl.errors import ArtifactError, DataError
 from recsys_mtl.features.cast import RawType, cast_column
-from recsys_mtl.features.column import absent, filled, flat
+from recsys_mtl.features.column import absent, contiguous, filled, flat
 from recsys_mtl.features.contract import (
     TIME,
     TIME_KEY,
@@ -281,7 +281,7 @@ class Featurizer:
         counts: FeatureCounts,
     ) -> pa.Array:
         """The column of a feature, as numbers if it wants numbers."""
-        values = flat(rows.column(column_of(feature)))
+        values = contiguous(rows.column(column_of(feature)))
         if isinstance(feature, CategoricalFeature) or pa.types.is_float64(values.type):
             return values
         cells = cast_column(values, "float")

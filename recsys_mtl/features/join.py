@@ -82,7 +82,7 @@ class FeatureStore:
         Raises:
             DataError: Lists of a given history differ in length, or lack their times.
         """
-        joined, user_B, item_B = self._join(raw, counts)
+        joined, user_B, item_B = self._join(raw, counts, keep_codes=True)
         columns = {name: joined.column(name) for name in joined.column_names}
         time_B = filled_time(joined.column(TIME_KEY))
         rows_of = {"user": (self.users, user_B), "item": (self.items, item_B)}
@@ -108,11 +108,11 @@ class FeatureStore:
         return self._join(raw, counts)[0]
 
     def _join(
-        self, raw: pa.Table, counts: FeatureCounts | None
+        self, raw: pa.Table, counts: FeatureCounts | None, *, keep_codes: bool = False
     ) -> tuple[pa.Table, np.ndarray, np.ndarray]:
         contract = self.contract
         given = set(raw.column_names)
-        canonical = contract.canonical(raw, counts)
+        canonical = contract.canonical(raw, counts, keep_codes=keep_codes)
         columns = {name: canonical.column(name) for name in canonical.column_names}
         rows = []
         entities: tuple[tuple[EntityTable | None, str | None, str], ...] = (

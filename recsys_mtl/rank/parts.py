@@ -39,6 +39,7 @@ class RankParts:
         timestamp: The same as a raw value.
         timed_by_request: Whether the request said when; null if there is no time.
         fields: Where in the request the columns of ``shared`` stand, for errors.
+        item_key: Which column of ``own`` has the ids; null if items have none.
     """
 
     ids: Sequence[Id]
@@ -50,6 +51,7 @@ class RankParts:
     timestamp: int | float | str | None
     timed_by_request: bool | None
     fields: Mapping[str, str]
+    item_key: str | None
 
     @property
     def table(self) -> pa.Table:

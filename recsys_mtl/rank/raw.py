@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from recsys_mtl.config.data import KeysSpec, TimestampSpec
 from recsys_mtl.errors import RequestError
+from recsys_mtl.features.column import flat
 from recsys_mtl.features.time import to_micros, whole_micros
 from recsys_mtl.rank.card import InputColumn
 from recsys_mtl.rank.column import unknown_name
@@ -114,8 +115,9 @@ class RequestReader:
             )
         spec = self._timestamp
         if spec is None:
+            times = (None, None, None)
             return RankParts(
-                ids, shared, own, given, given_own, None, None, None, fields
+                ids, shared, own, given, given_own, *times, fields, self._keys.item
             )
         value = request.context.get(spec.column)  # null is as if left out
         raw = raw_time(now_us, spec) if value is None else value
@@ -141,6 +143,7 @@ class RequestReader:
             cell[0].as_py(),
             value is not None,
             fields,
+            self._keys.item,
         )
 
     def rows(self, request: ScoreRequest, now_us: int) -> RawRequest:
@@ -264,7 +267,7 @@ class RequestReader:
                 left_out = self._signature.typed(
                     name, [request.context[name]], always(f"context.{name}")
                 )
-                cells = pc.coalesce(cells, left_out[0])
+                cells = pc.coalesce(flat(cells), left_out[0])
             columns[name] = cells
         return ids, columns
 

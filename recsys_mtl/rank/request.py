@@ -17,6 +17,7 @@ __all__ = [
     "RankResponse",
     "RankTable",
     "RankedItem",
+    "RankedTable",
     "ScoreRequest",
     "ScoreResponse",
     "ScoreTable",
@@ -148,10 +149,12 @@ class RankTable(RankRequest, frozen=True, kw_only=True):
             columns of the item, or of the impression where they differ from item to
             item. Null is as left out.
         place: What the caller calls the columns, for the fields of errors.
+        as_table: Whether to answer with a ``RankedTable``.
     """
 
     table: pa.Table
     place: str = "columns"
+    as_table: bool = False
 
 
 class ScoreTable(ScoreRequest, frozen=True, kw_only=True):
@@ -274,6 +277,17 @@ class RankResponse(Struct, frozen=True):
     explain: Explanation | UnsetType = UNSET
     degraded: bool = False
     stored: StoreUse | UnsetType = UNSET
+
+
+class RankedTable(RankResponse, frozen=True, kw_only=True):
+    """A rank response of which the candidates are columns; ``items`` is empty.
+
+    Attributes:
+        table: Best first: ``id``, ``score``, ``prediction.<task>`` and, if asked for,
+            ``detail.<task>.<name>``.
+    """
+
+    table: pa.Table
 
 
 class ScoreResponse(Struct, frozen=True):

@@ -9,6 +9,8 @@ import pyarrow.compute as pc
 
 from recsys_mtl.config.data import TimestampSpec
 from recsys_mtl.errors import RequestError
+from recsys_mtl.features.cast import coded_text
+from recsys_mtl.features.column import flat
 from recsys_mtl.features.time import to_micros
 from recsys_mtl.rank.card import InputColumn
 from recsys_mtl.rank.column import ColumnType, unknown_name, whole_column
@@ -82,6 +84,10 @@ class Signature:
         if column.unit is not None:
             assert self._timestamp is not None
             given = typed_times(given, self._timestamp, field, path)
+        if column.type == "string" and column.role == "feature":
+            coded = coded_text(given)
+            if coded is not None:
+                return self._checked(coded, column, path)
         array = typed_column(given, cast(ColumnType, column.type), field, path)
         return self._checked(array, column, path)
 
@@ -171,6 +177,7 @@ def _lengths(lists: pa.Array) -> np.ndarray:
 
 
 def _check_lengths(array: pa.Array, path: Callable[[int], str]) -> None:
+    array = flat(array)
     nested = pa.types.is_list(array.type)
     values = array.flatten() if nested else array
     if not pa.types.is_string(values.type):

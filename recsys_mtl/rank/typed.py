@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from recsys_mtl.config.data import TimestampSpec
 from recsys_mtl.errors import RequestError
-from recsys_mtl.features.column import flat
+from recsys_mtl.features.column import filled, flat
 from recsys_mtl.rank.column import ARROW_TYPE, ELEMENT, ColumnType, Scalar, wanted
 
 __all__ = ["typed_column", "typed_times"]
@@ -130,6 +130,8 @@ def _scalars(array: pa.Array, kind: Scalar, field: str, path: Path) -> pa.Array:
     given = array.type
     if pa.types.is_null(given):
         return pa.nulls(len(array), ARROW_TYPE[kind])
+    if given == ARROW_TYPE[kind] and kind != "float":
+        return array
     if _is_text(given) and kind == "string":
         return array.cast(pa.string())
     if pa.types.is_boolean(given) and kind == "int":
@@ -144,8 +146,8 @@ def _scalars(array: pa.Array, kind: Scalar, field: str, path: Path) -> pa.Array:
             case "string":
                 return whole.cast(pa.string())
     if pa.types.is_floating(given) and kind in ("int", "float"):
-        real = array.cast(pa.float64())
-        numbers = real.fill_null(0.0).to_numpy(zero_copy_only=False)
+        real = array if pa.types.is_float64(given) else array.cast(pa.float64())
+        numbers = filled(real, 0.0)
         for i in np.flatnonzero(~np.isfinite(numbers))[:1]:
             raise RequestError(
                 path(int(i)),

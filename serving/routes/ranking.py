@@ -43,7 +43,9 @@ async def _rank(request: Request) -> Response:
         body = await read_body(request, service.settings.limits, hold)
         if sent == ARROW:
             rest, table = _arrow(body, _RANK, service.settings.limits)
-            ask: RankRequest = RankTable(**msgspec.structs.asdict(rest), table=table)
+            ask: RankRequest = RankTable(
+                **msgspec.structs.asdict(rest), table=table, as_table=wanted == ARROW
+            )
         else:
             ask = decode(body, _RANK)
     models = service.models  # those that answer; others may when the answer is there

@@ -3,12 +3,20 @@
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from recsys_mtl.errors import RequestError
 from recsys_mtl.export.bundle import load_bundle
 from recsys_mtl.rank.ranker import Ranker
-from recsys_mtl.rank.request import RankRequest, RankTable, ScoreRequest, ScoreTable
+from recsys_mtl.rank.request import (
+    RankedTable,
+    RankRequest,
+    RankResponse,
+    RankTable,
+    ScoreRequest,
+    ScoreTable,
+)
 from recsys_mtl.rank.signature import MAX_TEXT_BYTES
 
 NOW = 1_700_000_450_000_000
@@ -70,6 +78,49 @@ def test_types_of_other_widths_rank_alike(ranker):
         ranker.rank(rank_table(typed), now_us=NOW),
         ranker.rank(rank_json(plain), now_us=NOW),
     )
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        pa.array(["news", "film", "news", None, "food", "nowhere"]),
+        pa.array(["", "", "news", None, "film", "film"]),
+        pa.array(["news"] * 5 + [None], pa.large_string()),
+    ],
+)
+def test_dictionaries_of_texts_rank_as_the_texts_do(ranker, texts):
+    coded = texts.dictionary_encode()
+    other = pa.DictionaryArray.from_arrays(
+        pc.subtract(len(coded.dictionary), coded.indices).cast(pa.uint8()),
+        pa.concat_arrays([pa.nulls(1, texts.type), coded.dictionary[::-1]]),
+    )
+    plain = ranker.rank(rank_table({"item_id": ITEMS, "category": texts}), now_us=NOW)
+    parts = [texts[:2].dictionary_encode(), texts[2:].dictionary_encode()]
+    for column in (coded, other, pa.chunked_array(parts)):
+        asked = {"item_id": ITEMS, "category": column}
+        close(ranker.rank(rank_table(asked), now_us=NOW), plain)
+
+
+@pytest.mark.parametrize("changes", [{}, {"top_k": 2, "tasks": ["watch"]}])
+@pytest.mark.parametrize("details", [False, True])
+def test_an_answer_as_a_table_tells_what_items_tell(ranker, changes, details):
+    asked = rank_table({"item_id": ITEMS, "price": PRICES}, details=details, **changes)
+    plain = ranker.rank(asked, now_us=NOW)
+    told = ranker.rank(msgspec.structs.replace(asked, as_table=True), now_us=NOW)
+    assert isinstance(told, RankedTable)
+    assert told.items == []
+    rest = msgspec.structs.asdict(told) | {"items": plain.items}
+    table = rest.pop("table")
+    assert RankResponse(**rest) == plain
+    assert table["id"].to_pylist() == [item.id for item in plain.items]
+    assert table["score"].to_pylist() == [item.score for item in plain.items]
+    for task in plain.items[0].predictions:
+        numbers = [item.predictions[task] for item in plain.items]
+        assert table[f"prediction.{task}"].to_pylist() == numbers
+    for task, names in plain.items[0].details.items() if details else ():
+        for name in names:
+            numbers = [item.details[task][name] for item in plain.items]
+            assert table[f"detail.{task}.{name}"].to_pylist() == numbers
 
 
 def test_a_table_without_keys_is_of_items_without_an_id(ranker):
