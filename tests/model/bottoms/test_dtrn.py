@@ -207,3 +207,19 @@ def test_half_precision_is_close():
     with torch.autocast("cpu", torch.bfloat16):
         half = bottom(*inputs)
     torch.testing.assert_close(half.float(), bottom(*inputs), rtol=0.1, atol=0.1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length", [1, 3, 40], ids=["alone", "short", "long"])
+def test_export_equals_eager_at_another_batch_size(length):
+    bottom, rows = make(history_length=length).eval(), torch.export.Dim("rows", min=1)
+    shapes = tuple(
+        EventSequence({0: torch.export.Dim(f"events{n}", min=0)}, {0: rows}, {0: rows})
+        for n in range(2)
+    )
+    program = torch.export.export(
+        bottom, draw([1, 0, 1]), dynamic_shapes=({0: rows}, {0: rows}, shapes)
+    )
+    for lengths in ([1], [0, length, 0, 1, length], [0, 0]):
+        inputs = draw(lengths)
+        torch.testing.assert_close(program.module()(*inputs), bottom(*inputs))
