@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, final
 
 from pipelines.ledger import Ledger
-from pipelines.summary import Metrics, RunSummary, SeedResult, installed, over_seeds
+from pipelines.summary import (
+    Metrics,
+    RunSummary,
+    SeedResult,
+    TableRounding,
+    installed,
+    over_seeds,
+)
 from recsys_mtl.calibrate import Calibration, check_labels, wants_calibration
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.features.manifest import FeatureManifest
@@ -144,6 +151,7 @@ class _Run:
             report=str(self._output / "report.html"),
             request=request,
             response=response,
+            rounding=self._rounding(),
             versions=installed(),
         )
         text = json.dumps(summary.model_dump(mode="json"), indent=1)
@@ -260,33 +268,49 @@ class _Run:
         (folder / "evaluation.json").write_text(result.model_dump_json(indent=1))
 
     def _report(self, key: str, metrics: Metrics) -> None:
-        path = self._output / "report.html"
-        if self._skip("report", key, path, again=True):
+        if self._skip("report", key, self._output / "report.html", again=True):
             return
+        bundled = self._ledger.is_done(
+            "bundle", key, self._output / "bundle", again=True
+        )
+        rounding = self._rounding() if bundled else None
+        self._ledger.record(
+            "report",
+            key,
+            self._told("report", lambda: self._write_report(metrics, rounding)),
+        )
 
-        def work() -> None:
-            from pipelines.evaluate import read_predictions, read_uncalibrated
-            from recsys_mtl.evaluate.report import write_report
+    def _write_report(self, metrics: Metrics, rounding: TableRounding | None) -> None:
+        from pipelines.evaluate import read_predictions, read_uncalibrated
+        from recsys_mtl.evaluate.report import write_report
+        from recsys_mtl.evaluate.rounded_tables import RoundedTables
 
-            history = json.loads((self._output / "history.json").read_text())
-            best = next(check for check in reversed(history) if check["best"])
-            predictions = self._output / "predictions.parquet"
-            made = read_predictions(predictions, self._recipe)
-            write_report(
-                path,
-                recipe=self._recipe,
-                history=history,
-                metrics={"test": metrics, "valid": best["metrics"]},
-                label_BT=made.label_BT,
-                prediction_BT=made.prediction_BT,
-                curves=made.curves,
-                uncalibrated=read_uncalibrated(predictions),
-                command=self._options.command,
-                counts=FeatureManifest.load(self._tables).counts,
-                seconds=self._ledger.seconds,
-            )
+        history = json.loads((self._output / "history.json").read_text())
+        best = next(check for check in reversed(history) if check["best"])
+        predictions = self._output / "predictions.parquet"
+        made = read_predictions(predictions, self._recipe)
+        write_report(
+            self._output / "report.html",
+            recipe=self._recipe,
+            history=history,
+            metrics={"test": metrics, "valid": best["metrics"]},
+            label_BT=made.label_BT,
+            prediction_BT=made.prediction_BT,
+            curves=made.curves,
+            uncalibrated=read_uncalibrated(predictions),
+            rounded=None if rounding is None else RoundedTables(**dict(rounding)),
+            command=self._options.command,
+            counts=FeatureManifest.load(self._tables).counts,
+            seconds=self._ledger.seconds,
+        )
 
-        self._ledger.record("report", key, self._told("report", work))
+    def _rounding(self) -> TableRounding | None:
+        """What the bundle says of its tables, if they are rounded."""
+        info = json.loads((self._output / "bundle" / "bundle.json").read_text())
+        tables = info.get("tables")
+        if tables is None or tables["kind"] == "float32":
+            return None
+        return TableRounding.model_validate(tables)
 
     def _bundle(self, key: str, metrics: Metrics) -> None:
         folder = self._output / "bundle"
@@ -295,10 +319,18 @@ class _Run:
 
         def work() -> None:
             from recsys_mtl.export.bundle import write_bundle
+            from recsys_mtl.export.rounding import TableInfo
             from recsys_mtl.train.checkpoint import load_network
 
             shutil.rmtree(folder, ignore_errors=True)
             network = load_network(self._recipe, self._tables, self._output)
+
+            def on_tables(stored: TableInfo) -> None:
+                # Known only now; the page in the bundle is to tell it as well.
+                if stored.kind != "float32":
+                    rounding = TableRounding.model_validate(stored.model_dump())
+                    self._write_report(metrics, rounding)
+
             write_bundle(
                 folder,
                 recipe=self._recipe,
@@ -307,6 +339,7 @@ class _Run:
                 metrics=metrics,
                 report=self._output / "report.html",
                 calibration=_calibration(self._output),
+                on_tables=on_tables,
             )
 
         self._ledger.record("bundle", key, self._told("bundle", work))

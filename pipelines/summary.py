@@ -8,7 +8,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Metrics", "RunSummary", "SeedResult", "installed", "over_seeds"]
+__all__ = [
+    "Metrics",
+    "RunSummary",
+    "SeedResult",
+    "TableRounding",
+    "installed",
+    "over_seeds",
+]
 
 Metrics = dict[str, dict[str, float]]
 """Task -> metric -> value."""
@@ -39,6 +46,24 @@ class SeedResult(BaseModel):
     metrics: Metrics
 
 
+class TableRounding(BaseModel):
+    """What rounding did to the bundle's embedding tables.
+
+    Attributes:
+        kind: Of their numbers.
+        bytes: That they take.
+        float32_bytes: That they would take as trained.
+        auc: By binary task its AUC on validation rows as trained, and as stored.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
+    bytes: int
+    float32_bytes: int
+    auc: dict[str, tuple[float, float]]
+
+
 class RunSummary(BaseModel):
     """The outcome of a run.
 
@@ -55,6 +80,7 @@ class RunSummary(BaseModel):
         report: Where the report lies.
         request: What the server was asked, if it was.
         response: What it answered.
+        rounding: Of the embedding tables; null where they are stored as trained.
         versions: Of Python and of the packages that make the numbers.
     """
 
@@ -72,6 +98,7 @@ class RunSummary(BaseModel):
     report: str
     request: dict[str, Any] | None
     response: dict[str, Any] | None
+    rounding: TableRounding | None = None
     versions: dict[str, str]
 
 

@@ -7,6 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from recsys_mtl.evaluate.rounded_tables import RoundedTables
+
 if TYPE_CHECKING:
     # Only for their types: they bring in the shells.
     from pathlib import Path
@@ -137,6 +139,8 @@ def closing_page(
         Text(f"\n{heading}", style="bold"),
         metrics_table(summary.metrics, summary.deviations),
     ]
+    if summary.rounding is not None:
+        parts += _rounded(RoundedTables(**dict(summary.rounding)))
     if summary.response is not None:
         parts += [Text("\nOne ranked request", style="bold"), _ranked(summary.response)]
     parts += [Text("\nWhere things lie", style="bold"), _places(summary, folder)]
@@ -164,6 +168,20 @@ def tables_page(manifest: "FeatureManifest", folder: "Path") -> RenderableType:
                 f"{stats.mean:.4g}",
             )
     return Group(table, Text(f"feature tables: {folder}"))
+
+
+def _rounded(tables: RoundedTables) -> list[RenderableType]:
+    """Say what rounding the embedding tables saved, and what it cost."""
+    heading = Text(f"\n{tables.heading}", style="bold")
+    if not tables.auc:
+        return [heading]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("task", no_wrap=True)
+    for head in ("AUC as trained", "as stored", "difference"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in tables.rows():
+        table.add_row(*row)
+    return [heading, table, Text("of validation rows", style="dim")]
 
 
 def _ranked(response: Mapping[str, object]) -> RenderableType:

@@ -22,7 +22,7 @@ import os
 import platform
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -192,6 +192,7 @@ def write_bundle(
     metrics: Mapping[str, Mapping[str, float]],
     report: Path | None = None,
     calibration: Calibration | None = None,
+    on_tables: Callable[[TableInfo], None] = lambda _: None,
 ) -> Path:
     """Gather everything that serving needs under ``folder``.
 
@@ -206,6 +207,8 @@ def write_bundle(
         metrics: By task, on the test split.
         report: The HTML page.
         calibration: What is done to predictions; nothing if left out.
+        on_tables: Told how the tables are stored before ``report`` is read, which may
+            be written then.
 
     Raises:
         ArtifactError: ``folder`` exists, the tables are incomplete or of another
@@ -228,10 +231,11 @@ def write_bundle(
         work.mkdir(parents=True)
         for source in _table_files(tables):
             _bring(source, work / source.relative_to(tables))
-        if report is not None:
-            _bring(report, work / "report.html")
         split = _save_encoded(work)
         stored, engine = write_network(work, recipe, network, state, tables, split)
+        on_tables(stored)
+        if report is not None:
+            _bring(report, work / "report.html")
         info = BundleInfo(
             format_version=_FORMAT_VERSION,
             name=recipe.name,

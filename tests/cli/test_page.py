@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipelines.summary import RunSummary, SeedResult
+from pipelines.summary import RunSummary, SeedResult, TableRounding
 from recsys_mtl.cli.page import closing_page, metrics_table
 
 CLICK = {
@@ -87,6 +87,16 @@ def test_commands_are_never_cut_or_wrapped():
         ".venv/bin/recsys-mtl evaluate runs/a_rather_long_name/bundle "
         "--tables runs/a_rather_long_name/tables\n" in said
     )
+
+
+def test_the_closing_page_tells_what_rounding_cost():
+    auc = {"long_view_30s": (0.81234, 0.81229)}
+    rounding = TableRounding(kind="int8", bytes=3e6, float32_bytes=8e6, auc=auc)
+    said = printed(closing_page(summary(rounding=rounding), Path("runs/x")))
+    assert "Embedding tables in int8: 3.00 MB instead of 8.00" in said
+    (line,) = (line for line in said.splitlines() if "-0.00005" in line)
+    assert line.split() == ["long_view_30s", "0.8123", "0.8123", "-0.00005"]
+    assert "Embedding tables" not in printed(closing_page(summary(), Path("runs/x")))
 
 
 def test_the_closing_page_shows_what_was_ranked_best_first():

@@ -156,6 +156,35 @@ def test_the_summary_tells_what_made_it_and_how_long_it_took(run):
     assert summary["versions"]["torch"].startswith("2.13.0")
 
 
+def test_what_rounding_cost_is_printed_summed_up_and_reported(tmp_path):
+    recipe = tmp_path / "rounded.yaml"
+    export = {"tables": "float16", "max_auc_loss": 0.01}
+    recipe.write_text(yaml.safe_dump(RECIPE | {"export": export}))
+    done = call("run", recipe, "--output", "out", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = Run(recipe, tmp_path / "out", done.stdout, done.stderr)
+    tables = run.read("bundle/bundle.json")["tables"]
+    assert run.read("summary.json")["rounding"] == tables
+    before, after = tables["auc"]["click"]
+    pages = [
+        (run.output / name).read_text()
+        for name in ("report.html", "bundle/report.html")
+    ]
+    for said in (run.stdout, *pages):
+        assert "Embedding tables in float16" in said
+        assert f"{after - before:+.5f}" in said
+    # A page that was lost is written again as it was.
+    (run.output / "report.html").unlink()
+    again = call("run", recipe, "--output", "out", folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "Embedding tables in float16" in (run.output / "report.html").read_text()
+
+
+def test_a_run_of_whole_tables_says_nothing_of_rounding(run):
+    assert run.read("summary.json")["rounding"] is None
+    assert "Embedding tables in" not in run.stdout
+
+
 def test_the_bundle_measures_what_the_run_measured(run, again):
     done = again(
         *("evaluate", "out/bundle", "--tables", "out/tables"),

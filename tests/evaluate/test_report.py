@@ -10,6 +10,7 @@ from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.evaluate.curve import Curve
 from recsys_mtl.evaluate.metric import evaluate_tasks
 from recsys_mtl.evaluate.report import write_report
+from recsys_mtl.evaluate.rounded_tables import RoundedTables
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -172,6 +173,18 @@ def test_charts_take_their_colours_from_the_theme(page):
 def test_the_same_run_gives_the_same_bytes(page, recipe, tmp_path):
     write_report(tmp_path / "again.html", **make_arguments(recipe))
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
+
+
+def test_what_rounding_cost_is_told_where_tables_are_rounded(page, recipe, tmp_path):
+    rounded = RoundedTables("int8", 3_000_000, 8_000_000, {"click": (0.71234, 0.71229)})
+    path = tmp_path / "report.html"
+    write_report(path, **make_arguments(recipe), rounded=rounded)
+    outline = Outline()
+    outline.feed(path.read_text(encoding="utf-8"))
+    said = " ".join(" ".join(outline.text).split())
+    assert "Embedding tables in int8: 3.00 MB instead of 8.00" in said
+    assert "click 0.7123 0.7123 -0.00005" in said
+    assert "Embedding tables in" not in page
 
 
 def test_the_page_stays_small_with_many_rows(recipe, tmp_path):

@@ -130,6 +130,18 @@ def test_a_report_written_anew_leaves_the_bundle_as_it_is(made, tmp_path):
     assert (folder / "report.html").read_text() == "first"
 
 
+def test_a_report_may_be_written_once_it_is_known_how_tables_are_stored(made, tmp_path):
+    report = tmp_path / "report.html"
+    report.write_text("before")
+    folder = write_bundle(
+        tmp_path / "bundle",
+        **made.arguments(report=report),
+        on_tables=lambda stored: report.write_text(f"tables in {stored.kind}"),
+    )
+    assert (folder / "report.html").read_text() == "tables in float32"
+    load_bundle(folder)
+
+
 def test_tables_that_are_links_go_in_as_files(made, tmp_path):
     tables = shutil.copytree(made.tables, tmp_path / "tables")
     (tables / "items.arrow").unlink()
