@@ -202,8 +202,9 @@ def _chunk_size(chunk: pa.Array) -> int:
         size_D = _text_sizes(chunk.dictionary)
         if size_D is None:
             return 8 * len(chunk)
-        used = chunk.indices.drop_null().to_numpy(zero_copy_only=False)
-        return int(size_D[used].sum()) + 8 * len(chunk)
+        used = chunk.indices.drop_null() if chunk.indices.null_count else chunk.indices
+        used_B = used.to_numpy(zero_copy_only=False)
+        return int(size_D[used_B].sum(dtype=np.int64)) + 8 * len(chunk)
     if chunk.type.id in _LISTS:
         return 8 * len(chunk) + _chunk_size(chunk.flatten())
     if _is_plain_text(chunk.type):
@@ -222,7 +223,9 @@ def _text_sizes(texts: pa.Array) -> np.ndarray | None:
         missing: np.ndarray = texts.is_null().to_numpy(zero_copy_only=False)
         return np.where(missing, 0, own)
     if _is_plain_text(texts.type):
-        lengths = pc.binary_length(texts).cast(pa.int64()).fill_null(0)
+        lengths = pc.binary_length(texts)
+        if lengths.null_count:
+            lengths = lengths.fill_null(0)
         sizes: np.ndarray = lengths.to_numpy(zero_copy_only=False)
         return sizes
     return None
