@@ -1,89 +1,29 @@
-"""Stored users and items over HTTP: written, ranked with, and their store lost."""
+"""Stored users and items over HTTP: written, read and ranked with."""
 
 import asyncio
-import contextlib
 import io
 import json
-import threading
-import time
 
-import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
-from metric_series import series
+from entity_app import (
+    ARROW,
+    AT,
+    BOTH,
+    LINES,
+    SLOW,
+    USER,
+    app_with,
+    outcomes_of,
+    rank,
+    scores,
+    told,
+)
 from redis_server import running
 
-from recsys_mtl.entities import AbstractEntityStore
-from recsys_mtl.errors import ConfigError, EnvironmentFault
 from recsys_mtl.rank.request import RankRequest, RankTable, ScoreTable, UserInput
-from serving.app import create_app
-from serving.entity_lookup import EntityLookup
-from serving.entity_settings import RedisSettings
 from serving.model_set import ModelSet
-from serving.settings import ServingSettings
-from serving.settings_file import load_settings
-
-ARROW = "application/vnd.apache.arrow.stream"
-LINES = "application/x-ndjson"
-BOTH = {"looked_up": ["users", "items"]}
-# Shapes are checked in tests, which takes a multiple of the time.
-SLOW = {"timeout_s": 5.0}
-AT = {"ts": 1_700_000_490_000}
-
-
-class Client:
-    """Asks an app without a socket; its loop runs in a thread, as a server's does."""
-
-    def __init__(self, app):
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        self._client = httpx.AsyncClient(
-            transport=transport, base_url="http://test", timeout=60
-        )
-
-    def request(self, method, path, **options):
-        asked = self._client.request(method, path, **options)
-        return asyncio.run_coroutine_threadsafe(asked, self._loop).result(60)
-
-    def get(self, path):
-        return self.request("GET", path)
-
-    def put(self, path, **options):
-        return self.request("PUT", path, **options)
-
-    def post(self, path, **options):
-        return self.request("POST", path, **options)
-
-    def delete(self, path):
-        return self.request("DELETE", path)
-
-    def close(self):
-        closed = asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop)
-        closed.result(60)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
-        self._loop.close()
-
-
-@contextlib.contextmanager
-def app_with(ranker, **entities):
-    """A client of an app, and its lookup."""
-    settings = ServingSettings.of_bundle(
-        "unused",
-        entities=entities,
-        overload={"max_wait_s": 60, "default_timeout_s": 60},
-    )
-    app = create_app(ranker, settings)
-    service = app.state.service
-    service.warm_up()
-    with (
-        contextlib.closing(service.entities),
-        contextlib.closing(Client(app)) as client,
-    ):
-        yield client, service.entities
 
 
 @pytest.fixture(scope="module")
@@ -105,37 +45,6 @@ def options(request, tmp_path):
 def client(ranker, options):
     with app_with(ranker, **options) as (client, _):
         yield client
-
-
-def rank(client, user="nobody", items=(101, 105, 110), **more):
-    who = {"id": user} if isinstance(user, str) else user
-    ask = {"user": who, "item_ids": list(items), "context": AT} | more
-    answer = client.post("/v1/rank", json=ask)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-def scores(answer):
-    return {item["id"]: item["score"] for item in answer["items"]}
-
-
-def told(client):
-    return series(client.get("/metrics").text)
-
-
-def outcomes_of(client):
-    """Lookups by what became of them."""
-    return {
-        key[1][1]: number
-        for key, number in told(client).items()
-        if key[0] == "recsys_entity_lookups_total"
-    }
-
-
-USER = {
-    "features": {"gender": "f", "age": 33},
-    "histories": {"clicks": {"time": [1_700_000_100_000], "item_id": [105]}},
-}
 
 
 def test_what_was_put_ranks_as_if_the_request_had_given_it(client):
@@ -339,23 +248,6 @@ def test_a_server_without_a_store_says_how_to_have_one(ranker):
         assert answer["degraded"] is False
 
 
-def test_rows_of_other_types_count_as_missing_and_refuse_nobody(ranker, tmp_path):
-    with app_with(ranker, kind="lmdb", path=str(tmp_path / "e"), **SLOW) as (
-        client,
-        lookup,
-    ):
-        cells = {"age": "old", "gender": "f", "colour": 7, "clicks.item_id": [1]}
-        lookup.store.put_many("users", [("nobody", cells)], now_us=0)
-        answer = rank(client)
-        plain = rank(client, {"id": "x", "features": {"gender": "f"}})
-        assert scores(answer) == pytest.approx(scores(plain))
-        assert told(client)["recsys_entity_faults_total", ("fault", "misfit")] == 2
-        with lookup.store._env.begin(write=True) as writing:
-            writing.put(b"users\0nobody", b"\xff")
-        assert rank(client)["stored"]["users"] == 0
-        assert told(client)["recsys_entity_faults_total", ("fault", "damaged")] == 1
-
-
 def test_hits_and_misses_are_counted_by_kind(client):
     client.put("/v1/entities/users/nobody", json=USER)
     client.put("/v1/entities/items/105", json={"features": {"price": 2.5}})
@@ -369,116 +261,6 @@ def test_hits_and_misses_are_counted_by_kind(client):
     assert metrics["recsys_entity_lookup_seconds_count",] == 2
     assert metrics["recsys_entity_lookup_seconds_sum",] > 0
     assert not any(key[0] == "recsys_entity_faults_total" for key in metrics)
-
-
-def test_a_store_that_dies_and_comes_back(ranker, tmp_path):
-    with running(tmp_path) as (url, process):
-        options = {"kind": "redis", "url": url, "failures": 2, "pause_s": 2.0}
-        with app_with(ranker, **options, timeout_s=1.0) as (client, _):
-            client.put("/v1/entities/users/nobody", json=USER)
-            good = rank(client)
-            assert not good["degraded"]
-            process.kill()
-            process.wait()
-            for _ in range(6):
-                answer = rank(client)
-                assert answer["degraded"] is True
-                assert "stored" not in answer
-            outcomes = outcomes_of(client)
-            assert outcomes["failed"] >= 2
-            assert outcomes["left_alone"] >= 2  # not all of them paid for the failure
-            assert outcomes["failed"] + outcomes["left_alone"] == 6
-            put = client.put("/v1/entities/users/nobody", json=USER)
-            assert put.status_code == 503
-            assert put.json()["error"]["code"] == "store_unavailable"
-            assert client.get("/v1/entities/users/u3").status_code == 503
-            assert any(key[0] == "recsys_degraded_total" for key in told(client))
-            port = int(url.rsplit(":", 1)[1].split("/")[0])
-            with running(tmp_path, port):
-                time.sleep(2.1)
-                again = rank(client)
-                assert again["degraded"] is False
-                assert again["stored"]["users"] == 0  # it had kept nothing
-
-
-class Stuck(AbstractEntityStore):
-    """A store whose disk does not answer until it is let go: what no real one does
-    when asked to."""
-
-    writable = True
-
-    def __init__(self):
-        self.free = threading.Event()
-
-    def fetch(self, wanted, *, now_us):
-        self.free.wait(20)
-        raise EnvironmentFault("too late anyway")
-
-    def put_many(self, kind, rows, *, now_us, checked=""):
-        raise AssertionError
-
-    delete_many = put_many
-
-    def close(self):
-        self.free.set()
-
-
-def test_a_stuck_store_costs_no_more_than_its_time_and_then_nothing(ranker, tmp_path):
-    options = {"kind": "lmdb", "path": str(tmp_path / "e"), "failures": 3}
-    with app_with(ranker, **options, timeout_s=0.1, pause_s=60) as (client, lookup):
-        lookup.store.close()
-        lookup.store = stuck = Stuck()
-        started = time.monotonic()
-        assert all(rank(client)["degraded"] for _ in range(8))
-        assert time.monotonic() - started < 5
-        assert outcomes_of(client) == {"too_slow": 3, "left_alone": 5}
-        waited = told(client)
-        assert waited["recsys_entity_lookup_seconds_count",] == 3
-        assert 0.3 <= waited["recsys_entity_lookup_seconds_sum",] < 3
-        (degraded,) = [v for k, v in waited.items() if k[0] == "recsys_degraded_total"]
-        assert degraded == 8
-        stuck.free.set()
-
-
-def test_no_more_than_half_of_a_request_s_time_is_spent(ranker):
-    redis = {"kind": "redis", "url": "redis://127.0.0.1:1/0", "timeout_s": 30.0}
-    lookup = EntityLookup(RedisSettings.model_validate(redis))
-    lookup.store.close()
-    lookup.store = stuck = Stuck()
-    (model,) = ModelSet.of({"tiny": ranker}).models
-    request = RankRequest(user=UserInput(id="u"), item_ids=[101])
-    started = time.monotonic()
-
-    async def ask():
-        return await lookup.fill(request, model, time_s=0.4)
-
-    try:
-        asked, use, degraded = asyncio.run(asyncio.wait_for(ask(), 10))
-    finally:
-        stuck.free.set()
-    assert asked is request
-    assert use is None
-    assert degraded
-    assert 0.15 < time.monotonic() - started < 3
-
-
-def test_settings_are_read_from_a_file(tmp_path):
-    (tmp_path / "secret").write_text("word\n")
-    path = tmp_path / "serving.yaml"
-    path.write_text(
-        "models: [{bundle: b}]\n"
-        "entities: {kind: redis, url: 'redis://h:1/0', password_file: secret}\n"
-    )
-    entities = load_settings(path).entities
-    assert entities.password_file == tmp_path / "secret"
-    path.write_text("models: [{bundle: b}]\nentities: {kind: lmdb, path: e}\n")
-    assert load_settings(path).entities.path == tmp_path / "e"
-    path.write_text("models: [{bundle: b}]\nentities: {kind: lmdb, pth: e}\n")
-    with pytest.raises(ConfigError, match="pth"):
-        load_settings(path)
-    gone = RedisSettings(kind="redis", url="redis://h:1/0", password_file="/no/where")
-    with pytest.raises(ConfigError, match="password_file"):
-        EntityLookup(gone)
 
 
 def test_ages_are_numbers(client):

@@ -7,9 +7,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.folder import whole
+from pipelines.table_build import TableBuild
 from recsys_mtl.config.recipe import Recipe
 
-__all__ = ["make_log", "make_recipe", "read_split", "read_tables", "write_csv"]
+__all__ = [
+    "build_with",
+    "make_log",
+    "make_recipe",
+    "names",
+    "read_split",
+    "read_tables",
+    "write_csv",
+]
 
 NUM_USERS, NUM_ITEMS = 12, 15
 
@@ -121,3 +131,15 @@ def read_tables(folder: Path) -> list[dict]:
         for row in read_split(folder, split).to_pylist()
     ]
     return sorted(rows, key=repr)
+
+
+def build_with(recipe, folder, num_buckets):
+    """Build feature tables in so many tasks."""
+    with whole(folder) as path:
+        path.mkdir()
+        TableBuild(recipe, "", path, lambda progress: None, num_buckets).run()
+
+
+def names(folder):
+    """What lies in a folder."""
+    return [path.name for path in folder.iterdir()]
