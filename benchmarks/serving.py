@@ -38,11 +38,10 @@ from typing import Any
 import httpx
 import numpy as np
 import psutil
-
-# The folder of this file would come before the package that has the same name.
-sys.path.append(sys.path.pop(0))
 from serving_load import Load, closed_loop, open_loop, request_of
 
+# The package of this file's name is meant from here on.
+sys.path.remove(str(Path(__file__).parent))
 from recsys_mtl.export.bundle import load_bundle
 from recsys_mtl.rank.ranker import Ranker
 from recsys_mtl.rank.request import RankRequest, UserInput
@@ -319,7 +318,7 @@ class _Day:
 def _put(url: str, folder: Path) -> None:
     models = {"models": [{"bundle": str(folder.resolve())}]}
     answer = httpx.put(f"{url}/v1/models", json=models, timeout=300, trust_env=False)
-    answer.raise_for_status()
+    assert answer.is_success, (answer.status_code, answer.text)
 
 
 def _replicas() -> list[psutil.Process]:

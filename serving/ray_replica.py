@@ -102,6 +102,7 @@ class Replica:
     async def _swap_all(self, wanted: ServedModels) -> None:
         """Prepare here, then on all replicas; only then tell Ray, and wait for all."""
         from ray.serve.context import _get_global_client
+        from ray.serve.exceptions import DeploymentUnavailableError
         from ray.serve.schema import ServeDeploySchema
 
         await self._service.swap.prepare(wanted)
@@ -116,9 +117,10 @@ class Replica:
         # The same as `serve deploy` does, which needs Ray's dashboard.
         await client._controller.apply_config.remote(config)
         for _ in range(round(_SWITCH_TIMEOUT_S / _POLL_S)):
-            serving = await replicas.broadcast("serves", told).results_async()
-            if all(serving):
-                return
+            # A replica that takes them cannot be asked for a moment: the only one, say.
+            with contextlib.suppress(DeploymentUnavailableError):
+                if all(await replicas.broadcast("serves", told).results_async()):
+                    return
             await asyncio.sleep(_POLL_S)
         raise EnvironmentFault(
             f"not all replicas took the models within {_SWITCH_TIMEOUT_S:.0f} s; "
