@@ -170,10 +170,10 @@ def overload(asks: Asks, options: argparse.Namespace) -> dict[str, Any]:
         ).per_s
         seconds = 2 * options.seconds
         usual = open_loop(server.url, requests, per_s=0.8 * capacity, seconds=seconds)
-        before = _memory_mb()
+        before = _memory_mb(server)
         over = open_loop(server.url, requests, per_s=3 * capacity, seconds=seconds)
         after = open_loop(server.url, requests, per_s=0.8 * capacity, seconds=10)
-        memory = _memory_mb()
+        memory = _memory_mb(server)
     p99 = usual.quantile(0.99)
     calm = [after.quantile(0.95, second, second + 1) <= 2 * p99 for second in range(10)]
     return {
@@ -251,7 +251,7 @@ def soak(asks: Asks, options: argparse.Namespace) -> dict[str, Any]:
             closed_loop(server.url, requests, connections=16, seconds=5)
             capacity = closed_loop(server.url, requests, connections=16, seconds=10)
             counted = _counted(server.url)
-            day = _Day(server.url, seconds, (options.other, asks.folder), redis)
+            day = _Day(server, seconds, (options.other, asks.folder), redis)
 
             def run() -> None:
                 day.run(events, memory)
@@ -284,20 +284,30 @@ class _Day:
     """What happens to the server, on a schedule that fits into its time."""
 
     def __init__(
-        self, url: str, seconds: float, folders: tuple[Path, Path], redis: psutil.Popen
+        self,
+        server: ServerProcess,
+        seconds: float,
+        folders: tuple[Path, Path],
+        redis: psutil.Popen,
     ) -> None:
-        self._url, self._seconds, self._redis = url, seconds, redis
+        self._server, self._seconds, self._redis = server, seconds, redis
         self._folders = itertools.cycle(folders)
 
     def run(self, events: list[str], memory: list[int]) -> None:
+        def change() -> None:
+            _put(self._server.url, next(self._folders))
+
+        def kill() -> None:
+            _kill_replica(self._server)
+
         began = time.monotonic()
         minute = min(60.0, self._seconds / 5)
         plan: list[tuple[float, str, Callable[[], object]]] = [
-            (minute * n, "models change", lambda: _put(self._url, next(self._folders)))
+            (minute * n, "models change", change)
             for n in range(1, int(self._seconds / minute))
         ]
         for share in (0.35, 0.65):
-            plan.append((share * self._seconds, "a replica is killed", _kill_replica))
+            plan.append((share * self._seconds, "a replica is killed", kill))
         away = 0.5 * self._seconds
         plan.append((away, "Redis stops", self._redis.suspend))
         plan.append((away + minute / 2, "Redis goes on", self._redis.resume))
@@ -312,7 +322,7 @@ class _Day:
             took = time.monotonic() - start
             events.append(f"{start - began:.0f} s: {told} ({took:.1f} s)")
             if what == "models change":
-                memory.append(_memory_mb())
+                memory.append(_memory_mb(self._server))
 
 
 def _put(url: str, folder: Path) -> None:
@@ -321,23 +331,14 @@ def _put(url: str, folder: Path) -> None:
     assert answer.is_success, (answer.status_code, answer.text)
 
 
-def _replicas() -> list[psutil.Process]:
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if "ServeReplica" in " ".join(process.cmdline()):
-                found.append(process)
-    return found
+def _kill_replica(server: ServerProcess) -> None:
+    server.replicas()[0].send_signal(signal.SIGKILL)
 
 
-def _kill_replica() -> None:
-    _replicas()[0].send_signal(signal.SIGKILL)
-
-
-def _memory_mb() -> int:
+def _memory_mb(server: ServerProcess) -> int:
     """Memory of all replicas that nobody shares with them."""
     total = 0
-    for process in _replicas():
+    for process in server.replicas():
         with contextlib.suppress(psutil.NoSuchProcess):
             total += process.memory_full_info().uss
     return round(total / 1e6)

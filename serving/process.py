@@ -63,6 +63,18 @@ class ServerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None
 
+    def replicas(self) -> list[psutil.Process]:
+        """Find the processes that score at this moment, of either engine."""
+        if self._process is None:
+            return []
+        server = psutil.Process(self._process.pid)
+        found = []
+        for process in server.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if _REPLICA in " ".join(process.cmdline()):
+                    found.append(process)
+        return found or [server]
+
     def __enter__(self) -> Self:
         # A file, not a pipe: nobody reads along, and a full pipe stops its writer.
         self._output = tempfile.TemporaryFile()
@@ -137,5 +149,6 @@ class ServerProcess:
 
 
 _MAIN = "from recsys_mtl.cli import main; main()"
+_REPLICA = "ServeReplica"  # of Ray's name for such a process
 _POLL_S = 0.1
 _STOP_TIMEOUT_S = 30.0

@@ -1,3 +1,4 @@
+import tempfile
 import threading
 
 import httpx
@@ -44,3 +45,11 @@ def url(tiny):
 def client(url):
     with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
         yield client
+
+
+@pytest.fixture
+def short_folder(monkeypatch):
+    """Sockets need short paths."""
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -16,14 +15,6 @@ from serving.port import free_ports
 from serving.process import ServerProcess
 
 BODY = {"user": {"id": "u3"}, "item_ids": [101, 105, 117], "context": {"ts": 1}}
-
-
-@pytest.fixture
-def short_folder(monkeypatch):
-    """Sockets need short paths."""
-    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
-        monkeypatch.setenv("TMPDIR", folder)
-        yield
 
 
 def own_processes():

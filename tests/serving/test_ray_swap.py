@@ -3,35 +3,16 @@
 import contextlib
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
 import httpx
-import psutil
 import pytest
 
 from serving.process import ServerProcess
 
 BODY = {"user": {"id": "u3"}, "item_ids": [101, 105, 117], "context": {"ts": 1}}
 WATCH = {"weights": {"watch": 1.0}}
-
-
-@pytest.fixture
-def short_folder(monkeypatch):
-    """Sockets need short paths."""
-    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
-        monkeypatch.setenv("TMPDIR", folder)
-        yield
-
-
-def replicas():
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if "ServeReplica" in " ".join(process.cmdline()):
-                found.append(process)
-    return found
 
 
 class Load:
@@ -80,7 +61,7 @@ def test_replicas_change_together_and_stay_changed(tiny, short_folder, tmp_path)
         ServerProcess(path, timeout_s=300) as server,
         httpx.Client(base_url=server.url, timeout=120, trust_env=False) as client,
     ):
-        pids = {process.pid for process in replicas()}
+        pids = {process.pid for process in server.replicas()}
         assert len(pids) == 2
         with Load(server.url) as load:
             time.sleep(1)
@@ -113,19 +94,19 @@ def test_replicas_change_together_and_stay_changed(tiny, short_folder, tmp_path)
         assert models_of(load.answers) == {"a", "b"}  # and no fault
         late = [a for a in load.answers if a[0] > after + 0.5]
         assert models_of(late) == {"b"}
-        assert {process.pid for process in replicas()} == pids
+        assert {process.pid for process in server.replicas()} == pids
         for _, told in late:
             assert told["scoring"]["weights"] == WATCH["weights"]
 
         # One that is started again serves what was served last.
-        victim = replicas()[0]
+        victim = server.replicas()[0]
         victim.kill()
         deadline = time.monotonic() + 120
-        while len({p.pid for p in replicas()} - {victim.pid}) < 2:
+        while len({p.pid for p in server.replicas()} - {victim.pid}) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.5)
-        (new,) = {p.pid for p in replicas()} - pids
-        other = next(p for p in replicas() if p.pid != new)
+        (new,) = {p.pid for p in server.replicas()} - pids
+        other = next(p for p in server.replicas() if p.pid != new)
         while "recsys_replicas_ready 2.0" not in client.get("/metrics").text:
             assert time.monotonic() < deadline
             time.sleep(0.5)
