@@ -270,15 +270,11 @@ class _Run:
     def _report(self, key: str, metrics: Metrics) -> None:
         if self._skip("report", key, self._output / "report.html", again=True):
             return
-        bundled = self._ledger.is_done(
-            "bundle", key, self._output / "bundle", again=True
-        )
+        folder = self._output / "bundle"
+        bundled = self._ledger.is_done("bundle", key, folder, again=True)
         rounding = self._rounding() if bundled else None
-        self._ledger.record(
-            "report",
-            key,
-            self._told("report", lambda: self._write_report(metrics, rounding)),
-        )
+        work = self._told("report", lambda: self._write_report(metrics, rounding))
+        self._ledger.record("report", key, work)
 
     def _write_report(self, metrics: Metrics, rounding: TableRounding | None) -> None:
         from pipelines.evaluate import read_predictions, read_uncalibrated

@@ -207,8 +207,7 @@ def write_bundle(
         metrics: By task, on the test split.
         report: The HTML page.
         calibration: What is done to predictions; nothing if left out.
-        on_tables: Told how the tables are stored before ``report`` is read, which may
-            be written then.
+        on_tables: Told how the tables are stored; may write ``report``, not read yet.
 
     Raises:
         ArtifactError: ``folder`` exists, the tables are incomplete or of another
