@@ -1,7 +1,7 @@
 """The command that changes the models of a running server."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -73,12 +73,12 @@ def swap(
 
 def _ask(
     client: "httpx.Client", method: str, place: str, body: object = None
-) -> dict[str, list[dict[str, str]]]:
+) -> dict[str, Any]:
     import httpx
 
     try:
         answer = client.request(method, place, json=body)
-        found: dict[str, list[dict[str, str]]] = answer.json()
+        found: dict[str, Any] = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise EnvironmentFault(
             f"{place} does not answer as a server of recsys-mtl does "
@@ -90,5 +90,5 @@ def _ask(
             f"{place} wants a key with the scope admin; put one into RECSYS_MTL_KEY"
         )
     if not answer.is_success:
-        raise ConfigError(str(found.get("error", {}).get("message", found)))  # type: ignore[union-attr]
+        raise ConfigError(str(found.get("error", {}).get("message", found)))
     return found
