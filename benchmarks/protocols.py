@@ -20,6 +20,7 @@ import http.client
 import json
 import statistics
 import struct
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -30,6 +31,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 from prometheus_client.parser import text_string_to_metric_families
+
+# The folder of this file has a program that would hide the package ``serving``.
+sys.path.pop(0)
 
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.export.bundle import write_bundle
