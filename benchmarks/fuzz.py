@@ -27,7 +27,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from schemathesis.core.failures import FailureGroup
 
 _TESTS = Path(__file__).parent.parent / "tests"
-sys.path[:0] = [str(_TESTS), str(_TESTS / "support")]
+# The root too: this folder has a program named like the package serving.
+sys.path[:0] = [str(_TESTS.parent), str(_TESTS), str(_TESTS / "support")]
 
 from conftest import RECIPE, _make  # noqa: E402
 from mutation import (  # noqa: E402

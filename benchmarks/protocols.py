@@ -32,9 +32,8 @@ import pyarrow as pa
 import torch
 from prometheus_client.parser import text_string_to_metric_families
 
-# The folder of this file has a program that would hide the package ``serving``.
-sys.path.pop(0)
-
+# Before the folder of this file, which has a program named like the package serving.
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.export.bundle import write_bundle
 from recsys_mtl.features.entity import EntityTable

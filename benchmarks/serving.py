@@ -22,94 +22,28 @@ candidates are drawn from the bundle, requests name ids alone. Prints a line a p
 
 import argparse
 import contextlib
-import itertools
 import json
-import shutil
-import signal
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
-import numpy as np
-import psutil
-from serving_load import Load, closed_loop, open_loop, request_of
+# Before the folder of this file, which has a program named like the package serving.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from serving_load import Load, closed_loop, open_loop
+from serving_soak import soak
+from serving_target import Asks, default_server, memory_mb, put_models, server_of
 
-# The package of this file's name is meant from here on.
-sys.path.remove(str(Path(__file__).parent))
 from recsys_mtl.export.bundle import load_bundle
 from recsys_mtl.rank.ranker import Ranker
-from recsys_mtl.rank.request import RankRequest, UserInput
-from serving.observability.scrape import Scrape
-from serving.port import free_ports
-from serving.process import ServerProcess
-
-_NUM_REQUESTS = 64
-
-
-class Asks:
-    """Requests of users and candidates that a bundle has."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.ranker = Ranker(load_bundle(folder))
-        store = self.ranker.bundle.store
-        assert store.users is not None, "the bundle has no users"
-        assert store.items is not None, "the bundle has no items"
-        self._items = store.items
-        self._item_ids = store.items.rows.column(store.items.key).to_pylist()
-        self._user_ids = store.users.rows.column(store.users.key).to_pylist()
-
-    def typed(self, candidates: int) -> list[RankRequest]:
-        """Draw requests."""
-        rng = np.random.default_rng(0)
-        return [
-            RankRequest(
-                user=UserInput(id=self._user_ids[rng.integers(len(self._user_ids))]),
-                item_ids=[
-                    self._item_ids[i]
-                    for i in rng.integers(len(self._item_ids), size=candidates)
-                ],
-                top_k=20,
-            )
-            for _ in range(_NUM_REQUESTS)
-        ]
-
-    def http(self, url: str, candidates: int) -> list[bytes]:
-        """Write the same for the wire."""
-        return [
-            request_of(url, "/v1/rank", _body(request))
-            for request in self.typed(candidates)
-        ]
-
-    def rows(self, url: str, candidates: int) -> list[bytes]:
-        """Write the same as rows, with all that is known of each item."""
-        keys = self.ranker.bundle.recipe.data.keys
-        assert keys.user is not None
-        table, place = self._items.rows, {k: i for i, k in enumerate(self._item_ids)}
-        written = []
-        for request in self.typed(candidates):
-            found = table.take([place[i] for i in request.item_ids or ()]).to_pylist()
-            rows = [{keys.user: request.user.id, **row} for row in found]
-            body = json.dumps({"rows": rows}, default=str).encode()
-            written.append(request_of(url, "/score", body))
-        return written
-
-
-def _body(request: RankRequest) -> bytes:
-    told = {"user": {"id": request.user.id}, "item_ids": request.item_ids, "top_k": 20}
-    return json.dumps(told).encode()
 
 
 def latency(asks: Asks, options: argparse.Namespace) -> dict[str, Any]:
     """One connection beside calls in this process."""
     typed, bare, http = asks.typed(500), list[float](), Load()
-    with _server(asks.folder) as server:
+    with server_of(asks.folder) as server:
         requests = asks.http(server.url, 500)
         closed_loop(server.url, requests, connections=1, seconds=3)
         for _ in range(options.rounds):
@@ -136,9 +70,9 @@ def throughput(asks: Asks, options: argparse.Namespace) -> dict[str, Any]:
     """Requests a second of three servers, in turns."""
     per_s: dict[str, list[float]] = {"ray": [], "uvicorn": [], "default": []}
     with contextlib.ExitStack() as stack:
-        ray = stack.enter_context(_server(asks.folder)).url
-        uvicorn = stack.enter_context(_server(asks.folder, engine="uvicorn")).url
-        default = stack.enter_context(_default_server(asks.folder))
+        ray = stack.enter_context(server_of(asks.folder)).url
+        uvicorn = stack.enter_context(server_of(asks.folder, engine="uvicorn")).url
+        default = stack.enter_context(default_server(asks.folder))
         targets = {
             "ray": (ray, asks.http(ray, 500)),
             "uvicorn": (uvicorn, asks.http(uvicorn, 500)),
@@ -162,7 +96,7 @@ def throughput(asks: Asks, options: argparse.Namespace) -> dict[str, Any]:
 
 def overload(asks: Asks, options: argparse.Namespace) -> dict[str, Any]:
     """Far more than can be done."""
-    with _server(asks.folder) as server:
+    with server_of(asks.folder) as server:
         requests = asks.http(server.url, 500)
         closed_loop(server.url, requests, connections=16, seconds=3)
         capacity = closed_loop(
@@ -170,10 +104,10 @@ def overload(asks: Asks, options: argparse.Namespace) -> dict[str, Any]:
         ).per_s
         seconds = 2 * options.seconds
         usual = open_loop(server.url, requests, per_s=0.8 * capacity, seconds=seconds)
-        before = _memory_mb(server)
+        before = memory_mb(server)
         over = open_loop(server.url, requests, per_s=3 * capacity, seconds=seconds)
         after = open_loop(server.url, requests, per_s=0.8 * capacity, seconds=10)
-        memory = _memory_mb(server)
+        memory = memory_mb(server)
     p99 = usual.quantile(0.99)
     calm = [after.quantile(0.95, second, second + 1) <= 2 * p99 for second in range(10)]
     return {
@@ -194,7 +128,7 @@ def swap(asks: Asks, options: argparse.Namespace) -> dict[str, Any]:
     other = Ranker(load_bundle(options.other))
     first, second = asks.ranker.card.version, other.card.version
     assert first != second, "--other has the same model"
-    with _server(asks.folder, replicas=options.replicas) as server:
+    with server_of(asks.folder, replicas=options.replicas) as server:
         requests = asks.http(server.url, 20)
         open_loop(server.url, requests, per_s=options.per_s, seconds=5)
         usual = open_loop(
@@ -211,7 +145,7 @@ def swap(asks: Asks, options: argparse.Namespace) -> dict[str, Any]:
                 began = time.perf_counter()
                 time.sleep(2)
                 at.append(time.perf_counter() - began)
-                _put(server.url, folder)
+                put_models(server.url, folder)
                 at.append(time.perf_counter() - began)
 
             load = open_loop(
@@ -237,168 +171,6 @@ def swap(asks: Asks, options: argparse.Namespace) -> dict[str, Any]:
                 "wrong_versions": wrong,
             }
     return told | {"per_s": options.per_s, "replicas": options.replicas}
-
-
-def soak(asks: Asks, options: argparse.Namespace) -> dict[str, Any]:
-    """Everything that happens to a server on a long day."""
-    seconds = options.minutes * 60
-    events: list[str] = []
-    memory: list[int] = []
-    with _redis() as (redis, redis_port):
-        entities = {"kind": "redis", "url": f"redis://127.0.0.1:{redis_port}/0"}
-        with _server(asks.folder, replicas=2, entities=entities) as server:
-            requests = asks.http(server.url, 500)
-            closed_loop(server.url, requests, connections=16, seconds=5)
-            capacity = closed_loop(server.url, requests, connections=16, seconds=10)
-            counted = _counted(server.url)
-            day = _Day(server, seconds, (options.other, asks.folder), redis)
-
-            def run() -> None:
-                day.run(events, memory)
-
-            load = open_loop(
-                server.url,
-                requests,
-                per_s=0.7 * capacity.per_s,
-                seconds=seconds,
-                meanwhile=run,
-            )
-            time.sleep(2)
-            counted = _counted(server.url) - counted
-            degraded = _sum(server.url, "recsys_degraded_total")
-    return {
-        "minutes": options.minutes,
-        "capacity_per_s": round(capacity.per_s, 1),
-        "p50_ms": load.quantile(0.5),
-        "p99_ms": load.quantile(0.99),
-        "outcomes": load.outcomes,
-        "answers_counted_by_server": counted,
-        "degraded": degraded,
-        "versions": {v: load.versions.count(v) for v in sorted(set(load.versions))},
-        "memory_mb_by_minute": memory,
-        "events": events,
-    }
-
-
-class _Day:
-    """What happens to the server, on a schedule that fits into its time."""
-
-    def __init__(
-        self,
-        server: ServerProcess,
-        seconds: float,
-        folders: tuple[Path, Path],
-        redis: psutil.Popen,
-    ) -> None:
-        self._server, self._seconds, self._redis = server, seconds, redis
-        self._folders = itertools.cycle(folders)
-
-    def run(self, events: list[str], memory: list[int]) -> None:
-        def change() -> None:
-            _put(self._server.url, next(self._folders))
-
-        def kill() -> None:
-            _kill_replica(self._server)
-
-        began = time.monotonic()
-        minute = min(60.0, self._seconds / 5)
-        plan: list[tuple[float, str, Callable[[], object]]] = [
-            (minute * n, "models change", change)
-            for n in range(1, int(self._seconds / minute))
-        ]
-        for share in (0.35, 0.65):
-            plan.append((share * self._seconds, "a replica is killed", kill))
-        away = 0.5 * self._seconds
-        plan.append((away, "Redis stops", self._redis.suspend))
-        plan.append((away + minute / 2, "Redis goes on", self._redis.resume))
-        for due, what, happen in sorted(plan, key=lambda entry: entry[0]):
-            time.sleep(max(0.0, began + due - time.monotonic()))
-            start = time.monotonic()
-            try:
-                happen()
-                told = what
-            except Exception as fault:  # noqa: BLE001 - told, and the day goes on
-                told = f"{what}: {fault}"
-            took = time.monotonic() - start
-            events.append(f"{start - began:.0f} s: {told} ({took:.1f} s)")
-            if what == "models change":
-                memory.append(_memory_mb(self._server))
-
-
-def _put(url: str, folder: Path) -> None:
-    models = {"models": [{"bundle": str(folder.resolve())}]}
-    answer = httpx.put(f"{url}/v1/models", json=models, timeout=300, trust_env=False)
-    assert answer.is_success, (answer.status_code, answer.text)
-
-
-def _kill_replica(server: ServerProcess) -> None:
-    server.replicas()[0].send_signal(signal.SIGKILL)
-
-
-def _memory_mb(server: ServerProcess) -> int:
-    """Memory of all replicas that nobody shares with them."""
-    total = 0
-    for process in server.replicas():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            total += process.memory_full_info().uss
-    return round(total / 1e6)
-
-
-def _counted(url: str) -> float:
-    return _sum(url, "recsys_requests_total", route="/v1/rank")
-
-
-def _sum(url: str, name: str, **labels: str) -> float:
-    text = httpx.get(f"{url}/metrics", timeout=30, trust_env=False).text
-    return Scrape.parse(text, time.monotonic()).sum(name, **labels)
-
-
-@contextlib.contextmanager
-def _server(folder: Path, **changes: Any) -> Iterator[ServerProcess]:
-    """Start a server with few settings of its own."""
-    engine = changes.pop("engine", "ray")
-    replicas = changes.pop("replicas", 1)
-    settings = {"models": [{"bundle": str(folder.resolve())}], **changes}
-    with tempfile.TemporaryDirectory() as work:
-        path = Path(work) / "serving.yaml"
-        path.write_text(json.dumps(settings))
-        with ServerProcess(path, engine=engine, replicas=replicas) as server:
-            yield server
-
-
-@contextlib.contextmanager
-def _default_server(folder: Path) -> Iterator[str]:
-    (port,) = free_ports(1)
-    script = Path(__file__).with_name("serving_default.py")
-    command = [sys.executable, str(script), str(folder), str(port)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        while (line := process.stdout.readline()) != "ready\n":
-            assert line, "the server of defaults ended"
-        yield f"http://127.0.0.1:{port}"
-        assert process.stdin is not None
-        process.stdin.close()
-
-
-@contextlib.contextmanager
-def _redis() -> Iterator[tuple[psutil.Popen, int]]:
-    found = shutil.which("redis-server")
-    assert found, "the soak needs redis-server"
-    (port,) = free_ports(1)
-    with tempfile.TemporaryDirectory() as work:
-        process = psutil.Popen(
-            [found, "--port", str(port), "--bind", "127.0.0.1", "--dir", work],
-            stdout=subprocess.DEVNULL,
-        )
-        try:
-            yield process, port
-        finally:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.resume()
-                process.kill()
-            process.wait()
 
 
 _PARTS: dict[str, Callable[[Asks, argparse.Namespace], dict[str, Any]]] = {

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import math
 import socket
@@ -88,6 +89,9 @@ async def _serve(
         while not (server.started or serving.done()):
             await asyncio.sleep(_TICK_S)
         await asyncio.to_thread(service.warm_up)
+        # What is there by now stays: collections that look at it again only delay.
+        gc.collect()
+        gc.freeze()
         on_ready(url_of(claimed))
         while not (stop.is_set() or serving.done()):
             await asyncio.sleep(_TICK_S)
