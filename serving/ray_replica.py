@@ -37,13 +37,12 @@ class Replica:
     """
 
     def __init__(self, settings: ServingSettings) -> None:
-        import torch
-
         from serving.app import create_app
         from serving.model_set import load_models
         from serving.observability.log import logs_written
+        from serving.threads import set_threads
 
-        torch.set_num_threads(settings.server.threads)
+        set_threads(settings.server.threads)
         self._settings = settings
         self._logs = contextlib.ExitStack()  # open as long as the process lives
         self._logs.enter_context(logs_written(settings.observability.log))

@@ -197,7 +197,7 @@ class OverloadSettings(_Settings):
         description="bytes of bodies that a replica holds at once; more get 429",
     )
     max_wait_s: PositiveFloat = Field(
-        1.0,
+        0.2,
         description="requests that would wait longer for others, by the running "
         "estimate, get 429; about the p99 to keep under overload",
     )

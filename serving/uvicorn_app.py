@@ -9,7 +9,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
-import torch
 import uvicorn
 
 from serving.app import create_app
@@ -19,6 +18,7 @@ from serving.port import claim_port, url_of
 from serving.protocol import bounded_protocol
 from serving.service import Service
 from serving.settings import ServingSettings
+from serving.threads import set_threads
 
 __all__ = ["run_uvicorn"]
 
@@ -45,7 +45,7 @@ def run_uvicorn(
         if not settings.verbose:
             for name in _LOUD:
                 logging.getLogger(name).setLevel(logging.ERROR)
-        torch.set_num_threads(server.threads)
+        set_threads(server.threads)
         app = create_app(load_models(settings.models), settings)
         observer, logs = app.state.observer, settings.observability.log
         config = uvicorn.Config(

@@ -18,6 +18,7 @@ from recsys_mtl.features.featurizer import Featurizer
 from recsys_mtl.features.join import FeatureStore
 from recsys_mtl.features.time import NEVER
 from recsys_mtl.rank.parts import RankParts
+from recsys_mtl.rank.place_cache import PlaceCache
 from recsys_mtl.rank.rows import Overlay, SideRows
 from recsys_mtl.rank.slice import FeatureSlices
 
@@ -117,6 +118,8 @@ class RequestEncoder:
             self._shared_always |= self._shared_by_key
         if not encoded.items.keyed and store.items is not None:
             self._own_always |= self._own_by_key
+        self._users = None if store.users is None else PlaceCache(store.users)
+        self._items = None if store.items is None else PlaceCache(store.items)
         self._touched = lru_cache(_KEPT)(self._features_touched)
         self._shared_rows = SideRows(featurizer, encoded.users, split, shared=True)
         self._own_rows = SideRows(featurizer, encoded.items, split, shared=False)
@@ -139,10 +142,10 @@ class RequestEncoder:
         """
         user_row, item_row_N = -1, np.full(len(parts.ids), -1)
         user, item = self._user_key, self._item_key
-        if user is not None and self._store.users is not None:
-            user_row = int(self._store.users.find(parts.shared[user])[0])
-        if item is not None and self._store.items is not None:
-            item_row_N = self._store.items.find(parts.own[item])
+        if user is not None and self._users is not None:
+            user_row = int(self._users.find(parts.shared[user])[0])
+        if item is not None and self._items is not None:
+            item_row_N = self._items.find(parts.own[item])
         shared, own = self._touched(parts.given)
         shared_tables, own_tables = [], []
         if user_row < 0 and user is not None and parts.shared[user][0].is_valid:

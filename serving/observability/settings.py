@@ -73,7 +73,7 @@ class ObservabilitySettings(_Settings):
         "metrics; the engine ray makes one of its own",
     )
     feature_sample_interval_s: PositiveFloat = Field(
-        1.0,
+        10.0,
         description="missing and unseen values are counted in one request of each "
         "model in so many seconds",
     )
