@@ -14,7 +14,7 @@ candidates are drawn from the bundle, requests name ids alone. Prints a line a p
 ``throughput``  16 connections, 500 candidates: replica under Ray Serve and HAProxy, the
                 same app under uvicorn, and the same model under a deployment of Ray
                 Serve's defaults with FastAPI, pydantic and JSON rows; in turns
-``overload``    arrivals at 0.8 and then at 3 times what 16 connections get through
+``overload``    arrivals at 0.8 and then at 3 times what 8 connections get through
 ``swap``        500 requests a second of 20 candidates while models change and back
 ``soak``        two replicas at 0.7 of what they get through, features in Redis; models
                 change each minute, a replica is killed twice, Redis is away for 30 s
@@ -70,8 +70,11 @@ def throughput(asks: Asks, options: argparse.Namespace) -> dict[str, Any]:
     """Requests a second of three servers, in turns."""
     per_s: dict[str, list[float]] = {"ray": [], "uvicorn": [], "default": []}
     with contextlib.ExitStack() as stack:
-        ray = stack.enter_context(server_of(asks.folder)).url
-        uvicorn = stack.enter_context(server_of(asks.folder, engine="uvicorn")).url
+        patient = {"overload": {"max_wait_s": 5.0}}
+        ray = stack.enter_context(server_of(asks.folder, **patient)).url
+        uvicorn = stack.enter_context(
+            server_of(asks.folder, engine="uvicorn", **patient)
+        ).url
         default = stack.enter_context(default_server(asks.folder))
         targets = {
             "ray": (ray, asks.http(ray, 500)),
@@ -96,11 +99,12 @@ def throughput(asks: Asks, options: argparse.Namespace) -> dict[str, Any]:
 
 def overload(asks: Asks, options: argparse.Namespace) -> dict[str, Any]:
     """Far more than can be done."""
-    with server_of(asks.folder) as server:
+    changes = {} if options.max_wait is None else {"max_wait_s": options.max_wait}
+    with server_of(asks.folder, overload=changes) as server:
         requests = asks.http(server.url, 500)
-        closed_loop(server.url, requests, connections=16, seconds=3)
+        closed_loop(server.url, requests, connections=8, seconds=3)
         capacity = closed_loop(
-            server.url, requests, connections=16, seconds=options.seconds
+            server.url, requests, connections=8, seconds=options.seconds
         ).per_s
         seconds = 2 * options.seconds
         usual = open_loop(server.url, requests, per_s=0.8 * capacity, seconds=seconds)
@@ -193,6 +197,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--per-s", type=float, default=500.0, help="while models swap")
     parser.add_argument("--replicas", type=int, default=1, help="while models swap")
+    parser.add_argument("--max-wait", type=float, help="overload.max_wait_s, if other")
     parser.add_argument("--minutes", type=float, default=10.0, help="of the soak")
     options = parser.parse_args()
     if options.other is None and {"swap", "soak"} & set(options.parts):

@@ -39,6 +39,7 @@ class _Job:
     ask: Ask
     rows: int
     deadline: float
+    patience: float
     future: "asyncio.Future[Answer]"
     waiting: Waiting = field(default_factory=Waiting)
 
@@ -68,7 +69,8 @@ class Batcher:
     then the next batch takes, in order of arrival, as many as fit under
     ``max_batch_rows`` and can be done before the earliest deadline among them. Models
     that are asked take turns, so that one that is flooded delays another by a batch at
-    most. Requests that are cancelled or too late are dropped before they cost anything.
+    most. Requests that are cancelled or too late, or waited longer than ``max_wait_s``,
+    are dropped before they cost anything.
 
     All but the scoring happens on the event loop, so there are no locks; every turn of
     the worker ends in ``_done``, which starts the next one.
@@ -187,7 +189,8 @@ class Batcher:
                 "request has",
             )
         loop = self._enter_loop()
-        job = _Job(ask, rows, deadline, loop.create_future())
+        patience = now + self._overload.max_wait_s
+        job = _Job(ask, rows, deadline, patience, loop.create_future())
         queue = self._queues.setdefault(model, _Queue())
         queue.jobs.append(job)
         queue.rows += rows
@@ -245,6 +248,14 @@ class Batcher:
         rows, earliest, now = 0, math.inf, time.monotonic()
         while queue.jobs:
             job = queue.jobs[0]
+            if now > job.patience and not job.future.done():
+                # It was let in on an estimate that was too good.
+                job.future.set_exception(
+                    self.overloaded(
+                        "waited",
+                        f"the wait was longer than {self._overload.max_wait_s:g} s",
+                    )
+                )
             if not job.future.done():
                 late = job.deadline <= now
                 hopeless = now + cost.of(1, job.rows) > job.deadline

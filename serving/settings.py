@@ -197,9 +197,9 @@ class OverloadSettings(_Settings):
         description="bytes of bodies that a replica holds at once; more get 429",
     )
     max_wait_s: PositiveFloat = Field(
-        0.2,
-        description="requests that would wait longer for others, by the running "
-        "estimate, get 429; about the p99 to keep under overload",
+        0.1,
+        description="requests that wait longer for others, or would by the running "
+        "estimate, get 429: the p99 to keep under overload, but for a batch or two",
     )
     default_timeout_s: PositiveFloat = Field(
         5.0,

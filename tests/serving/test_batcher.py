@@ -239,6 +239,30 @@ def test_a_full_queue_refuses_and_says_when_to_ask_again(bounds, reason):
     asyncio.run(main())
 
 
+def test_who_waited_longer_than_the_bound_is_refused_and_costs_nothing():
+    pace = Pace()
+    model = served(pace)
+
+    async def main():
+        queue = batcher(max_wait_s=0.1)
+        pace.go.clear()
+        running = put(queue, model, "running")
+        await settle(pace)
+        waiting = [put(queue, model, n) for n in range(2)]  # nothing is learned yet
+        await asyncio.sleep(0.15)
+        soon = put(queue, model, "soon")
+        pace.go.set()
+        told = await asyncio.gather(*waiting, return_exceptions=True)
+        for fault in told:
+            assert (fault.status, fault.reason) == (429, "waited")
+            assert "longer than 0.1 s" in fault.message
+        await asyncio.gather(running, soon)
+        assert queue.waiting_requests == queue.waiting_rows == 0
+
+    asyncio.run(main())
+    assert pace.batches == [["running"], ["soon"]]
+
+
 def test_a_batch_is_no_larger_than_its_earliest_deadline_allows():
     pace = Pace(seconds_a_row=0.01)
     model = served(pace)
