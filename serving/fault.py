@@ -19,8 +19,8 @@ class ErrorDetail(Struct, frozen=True):
     Attributes:
         code: For programs: ``malformed_json``, ``not_found``, ``method_not_allowed``,
             ``too_large``, ``invalid``, ``unauthorized``, ``forbidden``, ``too_slow``,
-            ``rate_limited``, ``overloaded``, ``too_late``, ``not_ready`` or
-            ``internal``.
+            ``rate_limited``, ``overloaded``, ``too_late``, ``not_ready``, ``refused``,
+            ``unavailable`` or ``internal``.
         message: For people: what must hold, what was got, what to do.
         field: Path of the field inside the request; null where it is about none.
     """

@@ -8,6 +8,7 @@ this file in a process of its own, just to build the app.
 import asyncio
 import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from ray import serve
@@ -101,13 +102,11 @@ class Replica:
     async def _swap_all(self, wanted: ServedModels) -> None:
         """Prepare here, then on all replicas; only then tell Ray, and wait for all."""
         from ray.serve.context import _get_global_client
-        from ray.serve.exceptions import DeploymentUnavailableError
         from ray.serve.schema import ServeDeploySchema
 
         await self._service.swap.prepare(wanted)
         told = wanted.model_dump(mode="json")
-        replicas = serve.get_deployment_handle(DEPLOYMENT, APP)
-        for fault in await replicas.broadcast("prepare", told).results_async():
+        for fault in await _ask_all("prepare", told):
             if fault is not None:
                 raise ConfigError(f"a replica refused: {fault}")
         client = _get_global_client()
@@ -115,16 +114,14 @@ class Replica:
         config = ServeDeploySchema(**serve_config(self._settings, wanted))
         # The same as `serve deploy` does, which needs Ray's dashboard.
         await client._controller.apply_config.remote(config)
-        for _ in range(round(_SWITCH_TIMEOUT_S / _POLL_S)):
-            # A replica that takes them cannot be asked for a moment: the only one, say.
-            with contextlib.suppress(DeploymentUnavailableError):
-                if all(await replicas.broadcast("serves", told).results_async()):
-                    return
+        deadline = time.monotonic() + _TIMEOUT_S
+        while not all(await _ask_all("serves", told)):
+            if time.monotonic() > deadline:
+                raise EnvironmentFault(
+                    f"not all replicas took the models within {_TIMEOUT_S:.0f} s; ask "
+                    "GET /v1/models, and look at the logs of those that did not"
+                )
             await asyncio.sleep(_POLL_S)
-        raise EnvironmentFault(
-            f"not all replicas took the models within {_SWITCH_TIMEOUT_S:.0f} s; "
-            "look at the logs of those that did not"
-        )
 
 
 def build(args: dict[str, Any]) -> "Application":
@@ -152,10 +149,32 @@ def build(args: dict[str, Any]) -> "Application":
     return deployment(Replica).bind(settings)
 
 
+async def _ask_all(method: str, told: dict[str, Any]) -> list[Any]:
+    """Call a method of every replica.
+
+    Raises:
+        EnvironmentFault: Ray cannot ask them.
+    """
+    from ray.exceptions import RayError
+    from ray.serve.exceptions import RayServeException
+
+    replicas = serve.get_deployment_handle(DEPLOYMENT, APP)
+    deadline = time.monotonic() + _TIMEOUT_S
+    while True:
+        try:
+            return list(await replicas.broadcast(method, told).results_async())
+        except (RayError, RayServeException) as fault:
+            # For a moment there is none to ask where the only one takes other models,
+            # and one that dies is replaced.
+            if time.monotonic() > deadline:
+                raise EnvironmentFault(f"replicas cannot be asked: {fault}") from fault
+        await asyncio.sleep(_POLL_S)
+
+
 def _wanted(user_config: dict[str, Any]) -> ServedModels:
     return ServedModels.model_validate(user_config)
 
 
 _ROOM: Final = 8
-_SWITCH_TIMEOUT_S: Final = 60.0
+_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.05

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from recsys_mtl.config.document import path_text
 from recsys_mtl.config.fault import describe
-from recsys_mtl.errors import RecsysError
+from recsys_mtl.errors import EnvironmentFault, RecsysError
 from recsys_mtl.rank.card import ModelCard, ModelList
 from serving.body import decode, read_body
 from serving.fault import HttpFault, json_response
@@ -79,6 +79,10 @@ async def _replace(request: Request) -> Response:
     try:
         # A caller that leaves does not leave a swap half done.
         await asyncio.shield(service.swap_to(wanted))
+    except EnvironmentFault as fault:
+        raise HttpFault(
+            HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", str(fault)
+        ) from fault
     except RecsysError as fault:
         raise HttpFault(
             HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -143,6 +147,7 @@ MODELS = (
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             HTTPStatus.UNPROCESSABLE_ENTITY,
             HTTPStatus.INTERNAL_SERVER_ERROR,
+            HTTPStatus.SERVICE_UNAVAILABLE,
         ),
     ),
     Operation(
