@@ -133,16 +133,12 @@ def share_point(unit: str) -> float:
 
 
 def load_models(
-    models: Sequence[ModelSettings],
-    *,
-    verify: bool = True,
-    known: Iterable[ServedModel] = (),
+    models: Sequence[ModelSettings], *, known: Iterable[ServedModel] = ()
 ) -> ModelSet:
-    """Load the bundles of the settings.
+    """Verify and load the bundles of the settings.
 
     Args:
         models: Folders, names, shares and scores.
-        verify: Whether to hash every file; see ``load_bundle``.
         known: Models whose bundles are not loaded again.
 
     Raises:
@@ -153,7 +149,7 @@ def load_models(
     nobody_shares = all(model.traffic is None for model in models)
     served = []
     for i, model in enumerate(models):
-        ranker = rankers.load(model, verify=verify)
+        ranker = rankers.load(model)
         traffic = float(i == 0) if nobody_shares else model.traffic or 0.0
         served.append(ServedModel(model.name or ranker.name, ranker, traffic))
     return ModelSet(tuple(served))
@@ -165,10 +161,10 @@ class _Rankers:
     def __init__(self, known: Iterable[Ranker]) -> None:
         self._known = list(known)
 
-    def load(self, model: ModelSettings, *, verify: bool) -> Ranker:
+    def load(self, model: ModelSettings) -> Ranker:
         digest = bundle_digest(model.bundle)
         alike = [r for r in self._known if r.bundle.digest == digest]
-        bundle = alike[0].bundle if alike else load_bundle(model.bundle, verify=verify)
+        bundle = alike[0].bundle if alike else load_bundle(model.bundle)
         try:
             ranker = Ranker(bundle, score=model.score)
         except ConfigError as fault:

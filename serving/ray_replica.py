@@ -11,6 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic import ValidationError
 from ray import serve
 
 from recsys_mtl.errors import ConfigError, EnvironmentFault
@@ -33,8 +34,7 @@ class Replica:
     """One process that has all models whole: requests need no further hop.
 
     Args:
-        settings: What to serve, where ``user_config`` does not say otherwise; whoever
-            starts replicas has verified the bundles.
+        settings: What to serve, where ``user_config`` does not say otherwise.
     """
 
     def __init__(self, settings: ServingSettings) -> None:
@@ -51,7 +51,7 @@ class Replica:
         given = serve.get_replica_context()._deployment_config.user_config
         wanted = settings.only_models() if given is None else _wanted(given)
         settings = settings.model_copy(update={"models": wanted.models})
-        self._app = create_app(load_models(wanted.models, verify=False), settings)
+        self._app = create_app(load_models(wanted.models), settings)
         self._service: Service = self._app.state.service
         self._service.swap_all = self._swap_all
         # Ray Serve sends no traffic before this is through, and runs no lifespan.
@@ -68,7 +68,11 @@ class Replica:
         anew if it raises: so what is not prepared is loaded afterwards, and what cannot
         be loaded is told and changes nothing.
         """
-        wanted = _wanted(user_config)
+        try:
+            wanted = _wanted(user_config)
+        except ValidationError:
+            logger.exception("user_config cannot be read; the models before it go on")
+            return
         swap = self._service.swap
         if wanted == swap.settings:
             return
