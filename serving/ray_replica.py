@@ -159,16 +159,14 @@ async def _ask_all(method: str, told: dict[str, Any]) -> list[Any]:
     Raises:
         EnvironmentFault: Ray cannot ask them.
     """
-    from ray.exceptions import RayError
-    from ray.serve.exceptions import RayServeException
-
     replicas = serve.get_deployment_handle(DEPLOYMENT, APP)
     deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:
             return list(await replicas.broadcast(method, told).results_async())
-        except (RayError, RayServeException) as fault:
+        except Exception as fault:
             # For a moment there is none to ask where the only one takes other models,
+            # channels to others close under a call, with whatever gRPC raises then,
             # and one that dies is replaced.
             if time.monotonic() > deadline:
                 raise EnvironmentFault(f"replicas cannot be asked: {fault}") from fault
