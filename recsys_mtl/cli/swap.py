@@ -42,10 +42,10 @@ def swap(
 ) -> None:
     """Serve other models, without a restart and without a request lost.
 
-    The server verifies and loads the bundles, tries them with requests of late, and
-    lets all replicas switch; if anything is wrong, it keeps what it has. Bundles are
-    read where the server runs. To go back, swap to what was served before: the server
-    still has it.
+    The server verifies and loads the bundles, tries them with requests of
+    late, and lets all replicas switch; if anything is wrong, it keeps what it
+    has. Bundles are read where the server runs. To go back, swap to what was
+    served before: the server still has it.
     """
     del verbose
     import httpx
