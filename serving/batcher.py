@@ -39,7 +39,6 @@ class _Job:
     ask: Ask
     rows: int
     deadline: float
-    patience: float
     future: "asyncio.Future[Answer]"
     waiting: Waiting = field(default_factory=Waiting)
 
@@ -189,8 +188,7 @@ class Batcher:
                 "request has",
             )
         loop = self._enter_loop()
-        patience = now + self._overload.max_wait_s
-        job = _Job(ask, rows, deadline, patience, loop.create_future())
+        job = _Job(ask, rows, deadline, loop.create_future())
         queue = self._queues.setdefault(model, _Queue())
         queue.jobs.append(job)
         queue.rows += rows
@@ -248,18 +246,9 @@ class Batcher:
         rows, earliest, now = 0, math.inf, time.monotonic()
         while queue.jobs:
             job = queue.jobs[0]
-            if now > job.patience and not job.future.done():
-                # It was let in on an estimate that was too good.
-                job.future.set_exception(
-                    self.overloaded(
-                        "waited",
-                        f"the wait was longer than {self._overload.max_wait_s:g} s",
-                    )
-                )
             if not job.future.done():
-                late = job.deadline <= now
-                hopeless = now + cost.of(1, job.rows) > job.deadline
-                if not (late or hopeless):
+                refusal = self._refusal(job, cost, now)
+                if refusal is None:
                     together = cost.of(len(jobs) + 1, rows + job.rows)
                     soonest = min(earliest, job.deadline)
                     if jobs and (
@@ -270,12 +259,25 @@ class Batcher:
                     jobs.append(job)
                     rows, earliest = rows + job.rows, soonest
                 else:
-                    if not late:
-                        cost.doubt()
-                    job.future.set_exception(too_late())
+                    job.future.set_exception(refusal)
             queue.jobs.popleft()
             queue.rows -= job.rows
         return jobs
+
+    def _refusal(self, job: _Job, cost: CostEstimate, now: float) -> HttpFault | None:
+        """Say why a request whose turn has come is not scored, if it is not."""
+        max_wait_s = self._overload.max_wait_s
+        if time.perf_counter() - job.waiting.since > max_wait_s:
+            # It was let in on an estimate that was too good.
+            return self.overloaded(
+                "waited", f"the wait was longer than {max_wait_s:g} s"
+            )
+        if job.deadline <= now:
+            return too_late()
+        if now + cost.of(1, job.rows) > job.deadline:
+            cost.doubt()
+            return too_late()
+        return None
 
     def _work(self, loop: asyncio.AbstractEventLoop, batch: _Batch) -> None:
         """Run in the worker; may not touch anything of ``self``."""

@@ -98,8 +98,7 @@ class Replica:
 
     async def _follow(self, wanted: ServedModels) -> None:
         try:
-            await self._service.swap.prepare(wanted)
-            self._service.replace(self._service.swap.switch(wanted))
+            await self._service.swap_here(wanted)
         except Exception:
             logger.exception("other models cannot be served; those before go on")
 

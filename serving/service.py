@@ -69,7 +69,7 @@ class Service:
         self.swap = Swap(
             self.models, settings.only_models(), self.recent, turn=_turn(settings)
         )
-        self.swap_all: SwapAll = self._swap_here
+        self.swap_all: SwapAll = self.swap_here
         self._swapping = asyncio.Lock()
         self.batcher = Batcher(settings.batching, settings.overload)
         self.entities = EntityLookup(settings.entities)
@@ -103,7 +103,8 @@ class Service:
         async with self._swapping:
             await self.swap_all(wanted)
 
-    async def _swap_here(self, wanted: ServedModels) -> None:
+    async def swap_here(self, wanted: ServedModels) -> None:
+        """Let other models answer in this process alone; errors as of ``swap_to``."""
         await self.swap.prepare(wanted)
         self.replace(self.swap.switch(wanted))
 
