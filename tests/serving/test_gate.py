@@ -10,7 +10,7 @@ from hashlib import sha256
 import httpx
 import pytest
 from http_server import running
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_mtl.errors import ConfigError
@@ -237,7 +237,6 @@ def test_each_key_has_a_rate_of_its_own(ranker, tmp_path):
     asyncio.run(main())
 
 
-@settings(deadline=None)
 @given(
     gaps=st.lists(st.floats(0, 5), min_size=1, max_size=60),
     per_s=st.floats(0.1, 10),
