@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import settings
 
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.export.bundle import write_bundle
@@ -18,6 +19,10 @@ from recsys_mtl.features.join import FeatureStore
 from recsys_mtl.features.manifest import FeatureManifest, TaskStats, recipe_digest
 from recsys_mtl.features.signature import plan_raw
 from recsys_mtl.model.build import build_network
+
+# No test has a time limit: the machine may be busy. All else is the default's.
+settings.register_profile("untimed", settings.default, deadline=None)
+settings.load_profile("untimed")
 
 NUM_USERS, NUM_ITEMS, NUM_ROWS = 30, 40, 600
 START_MS = 1_700_000_000_000
