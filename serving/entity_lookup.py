@@ -18,6 +18,7 @@ from recsys_mtl.entities.redis_store import RedisStore
 from recsys_mtl.errors import ConfigError, EnvironmentFault
 from recsys_mtl.rank.request import RankRequest, ScoreRequest, StoreUse
 from serving.entity_merge import Known, merge, wanted_keys
+from serving.entity_rows import RowWindows
 from serving.entity_settings import (
     EntitySettings,
     LmdbSettings,
@@ -116,6 +117,8 @@ class EntityLookup:
         self.watch: Callable[[LookupNote], None] = lambda _: None
         self._schemas: WeakKeyDictionary[ServedModel, EntitySchema]
         self._schemas = WeakKeyDictionary()
+        self._windows: WeakKeyDictionary[ServedModel, RowWindows]
+        self._windows = WeakKeyDictionary()
         if isinstance(settings, SnapshotSettings):
             return
         self._breaker = _Breaker(settings.failures, settings.pause_s)
@@ -139,7 +142,7 @@ class EntityLookup:
     ) -> tuple[AskT, StoreUse | None, bool]:
         """Put into a request what the store knows of its user and items.
 
-        Never fails and never waits long: without the store, the request stays as it is.
+        Never waits long: without the store, the request stays as it is.
 
         Args:
             request: In any form.
@@ -149,6 +152,9 @@ class EntityLookup:
         Returns:
             The request, what the store had (``None`` if it was not asked), and whether
             it should have been but could not.
+
+        Raises:
+            RequestError: Too much is stored for what the request asks of.
         """
         if self.store is None or isinstance(self.settings, SnapshotSettings):
             return request, None, False
@@ -175,7 +181,14 @@ class EntityLookup:
                 misfits=misfits,
             )
         )
-        return merge(request, keys, known), _use(found), False
+        windows, now_us = self._windows_of(model), time.time_ns() // 1_000
+        return merge(request, keys, known, windows, now_us), _use(found), False
+
+    def _windows_of(self, model: ServedModel) -> RowWindows:
+        windows = self._windows.get(model)
+        if windows is None:
+            windows = self._windows[model] = RowWindows(model)
+        return windows
 
     async def _fetch(
         self,

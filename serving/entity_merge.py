@@ -22,6 +22,7 @@ from recsys_mtl.rank.request import (
     ScoreTable,
     UserInput,
 )
+from serving.entity_rows import RowWindows, refuse_too_large
 
 __all__ = ["Known", "merge", "wanted_keys"]
 
@@ -54,16 +55,23 @@ def wanted_keys(
     return found
 
 
-def merge(request: AskT, keys: KeysSpec, known: Known) -> AskT:
+def merge(
+    request: AskT, keys: KeysSpec, known: Known, windows: RowWindows, now_us: int
+) -> AskT:
     """Fill the cells that a request leaves out.
 
     Args:
         request: In any form; it stays as it is.
         keys: Names of the key columns.
         known: What fits the model that is asked.
+        windows: Of that model.
+        now_us: Microseconds since 1970, for rows without a time.
+
+    Raises:
+        RequestError: Too much is stored for so many rows.
     """
     if isinstance(request, ScoreRequest):
-        return cast(AskT, _merged_rows(request, keys, known))
+        return cast(AskT, _merged_rows(request, keys, known, windows, now_us))
     return cast(AskT, _merged_ranking(request, keys, known))
 
 
@@ -134,16 +142,31 @@ def _merged_item(item: ItemInput, cells: Mapping[str, Any] | None) -> ItemInput:
     return ItemInput(id=item.id, features=_over(item.features, cells))
 
 
-def _merged_rows(request: ScoreRequest, keys: KeysSpec, known: Known) -> ScoreRequest:
+def _merged_rows(
+    request: ScoreRequest,
+    keys: KeysSpec,
+    known: Known,
+    windows: RowWindows,
+    now_us: int,
+) -> ScoreRequest:
     names: tuple[tuple[Kind, str | None], ...] = (
         ("users", keys.user),
         ("items", keys.item),
     )
+    found: list[list[Mapping[str, Any] | None]] = []
+    num_rows = 0
     for kind, name in names:
         stored = known.get(kind)
         if not stored or name is None:
             continue
         cells = [stored.get(_text(i)) for i in _of_rows(request, name)]
+        num_rows = len(cells)
+        time_B = windows.times(request, num_rows, now_us)
+        if len(time_B) != num_rows:
+            return request  # uneven columns, which the ranker refuses
+        found.append(windows.cut(cells, time_B))
+    refuse_too_large(request, found, num_rows)
+    for cells in found:
         if isinstance(request, ScoreTable):
             table = _filled(request.table, cells)
             request = msgspec.structs.replace(request, table=table)

@@ -14,6 +14,7 @@ from recsys_mtl.entities.store import (
     Found,
     Kind,
     StoredRow,
+    refuse_too_much,
 )
 from recsys_mtl.errors import EnvironmentFault
 
@@ -58,7 +59,7 @@ class LmdbStore(AbstractEntityStore):
     def fetch(
         self, wanted: Mapping[Kind, Sequence[str]], *, now_us: int
     ) -> dict[Kind, Found]:
-        found = {}
+        found, size = {}, 0
         try:
             with self._env.begin(buffers=True) as reading:
                 for kind, keys in wanted.items():
@@ -66,6 +67,8 @@ class LmdbStore(AbstractEntityStore):
                     damaged = 0
                     for key in keys:
                         content = reading.get(_key(kind, key))
+                        size += 0 if content is None else len(content)
+                        refuse_too_much(kind, len(keys), size)
                         row = None if content is None else decode_row(content)
                         damaged += content is not None and row is None
                         rows.append(None if self._is_old(row, now_us) else row)

@@ -8,7 +8,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from recsys_mtl.entities.record import decode_row, encode_row
-from recsys_mtl.entities.store import AbstractEntityStore, Cells, Found, Kind, StoredRow
+from recsys_mtl.entities.store import (
+    AbstractEntityStore,
+    Cells,
+    Found,
+    Kind,
+    StoredRow,
+    refuse_too_much,
+)
 from recsys_mtl.errors import ConfigError, EnvironmentFault
 
 __all__ = ["RedisStore"]
@@ -77,6 +84,10 @@ class RedisStore(AbstractEntityStore):
                     answers |= dict(zip(asked, pipe.execute(), strict=True))
             except (redis.RedisError, OSError) as fault:
                 raise _fault(fault) from fault
+        size = 0
+        for kind, contents in answers.items():
+            size += sum(len(content) for content in contents if content is not None)
+            refuse_too_much(kind, len(contents), size)
         return {kind: self._found(answers[kind], now_us) for kind in wanted}
 
     def put_many(

@@ -3,15 +3,30 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import Any, Final, Literal, final
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-__all__ = ["KINDS", "AbstractEntityStore", "Cells", "Found", "Kind", "StoredRow"]
+from recsys_mtl.errors import RequestError
+
+__all__ = [
+    "KINDS",
+    "MOST_FOUND_BYTES",
+    "AbstractEntityStore",
+    "Cells",
+    "Found",
+    "Kind",
+    "StoredRow",
+    "refuse_too_much",
+]
 
 Kind = Literal["users", "items"]
 KINDS: tuple[Kind, ...] = ("users", "items")
+
+MOST_FOUND_BYTES: Final = 16 * 1024 * 1024
+"""What the rows of one lookup may take as they are stored; once read, they take about
+ten times that. Two thousand users with 200 events of four columns fit."""
 
 Cells = Mapping[str, Any]
 """Raw values by column; of histories, lists under ``<history>.<column>``."""
@@ -90,6 +105,7 @@ class AbstractEntityStore(ABC):
 
         Raises:
             EnvironmentFault: The store cannot be reached, or is broken.
+            RequestError: The rows take more than ``MOST_FOUND_BYTES``.
         """
 
     @abstractmethod
@@ -127,3 +143,23 @@ class AbstractEntityStore(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give back files and connections."""
+
+
+def refuse_too_much(kind: Kind, num_keys: int, size: int) -> None:
+    """Refuse rows before they are read, if they take too much.
+
+    Args:
+        kind: Of the rows found last.
+        num_keys: How many of this kind were asked for.
+        size: Bytes of all rows found so far, as they are stored.
+
+    Raises:
+        RequestError: They take more than ``MOST_FOUND_BYTES``.
+    """
+    if size > MOST_FOUND_BYTES:
+        raise RequestError(
+            kind,
+            f"must be fewer than the {num_keys:,} that are asked for, or have shorter "
+            f"histories stored: what a lookup finds may take {MOST_FOUND_BYTES:,} "
+            "bytes",
+        )

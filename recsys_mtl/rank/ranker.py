@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from recsys_mtl.config.feature import HistoryFeature
 from recsys_mtl.config.score import ScoreSpec
 from recsys_mtl.errors import DataError, RequestError
 from recsys_mtl.export.bundle import Bundle
@@ -30,6 +29,7 @@ from recsys_mtl.rank.encode import EncodedRequest, RequestEncoder
 from recsys_mtl.rank.explain import explained
 from recsys_mtl.rank.fusion import scoring
 from recsys_mtl.rank.gap import GapCount, gap_counts
+from recsys_mtl.rank.newest import window_lengths
 from recsys_mtl.rank.observation import Observation
 from recsys_mtl.rank.parts import RankParts
 from recsys_mtl.rank.raw import RawRequest, RequestReader
@@ -118,11 +118,7 @@ class Ranker:
             self.card.signature,
             recipe.data.keys,
             recipe.data.timestamp,
-            {
-                feature.name: feature.length
-                for feature in recipe.features
-                if isinstance(feature, HistoryFeature)
-            },
+            window_lengths(recipe.features),
         )
 
     @property

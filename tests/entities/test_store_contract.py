@@ -1,5 +1,6 @@
 """What every store of entities must do, with real files and a real server."""
 
+import tracemalloc
 import uuid
 
 import msgspec
@@ -12,7 +13,8 @@ from recsys_mtl.entities import EntitySchema
 from recsys_mtl.entities.lmdb_store import LmdbStore
 from recsys_mtl.entities.redis_store import RedisStore
 from recsys_mtl.entities.snapshot import SnapshotStore
-from recsys_mtl.errors import ConfigError, EnvironmentFault
+from recsys_mtl.entities.store import MOST_FOUND_BYTES
+from recsys_mtl.errors import ConfigError, EnvironmentFault, RequestError
 from recsys_mtl.export.bundle import load_bundle
 from recsys_mtl.rank.ranker import Ranker
 from recsys_mtl.rank.request import RankRequest, UserInput
@@ -303,3 +305,23 @@ def test_a_server_that_dies_is_a_fault_and_no_hang(tmp_path):
 def test_a_url_that_is_none_is_a_fault_of_the_settings():
     with pytest.raises(ConfigError, match=r"entities\.url must be a URL"):
         RedisStore("localhost:6379")
+
+
+def test_rows_that_take_too_much_together_are_refused_before_they_are_read(make):
+    store = make()
+    share = MOST_FOUND_BYTES // 3
+    rows = [(key, {"n": "x" * share}) for key in "abc"]
+    for row in rows:
+        store.put_many("users", [row], now_us=0)
+    assert store.get_many("users", ["a", "b"], now_us=0).present_B.all()
+    tracemalloc.start()
+    try:
+        for keys in ("abc", "abab"):
+            with pytest.raises(RequestError, match="users: must be fewer"):
+                store.fetch({"items": ["i"], "users": list(keys)}, now_us=0)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # No more than is allowed was read; but Redis had sent all of it already.
+    if isinstance(store, LmdbStore):
+        assert most < MOST_FOUND_BYTES
