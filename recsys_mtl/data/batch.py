@@ -1,6 +1,6 @@
 """Encoded Arrow columns -> the tensors of one step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -176,9 +176,17 @@ class EncodedRows:
         """Rows held."""
         return len(self.dense_NM)
 
-    def values(self, key: str) -> _Ints:
-        """Give all values of a list field, row after row."""
-        return self.lists[key][_places(self.starts[key], self.lengths[key])]
+    def values(self, keys: Sequence[str]) -> list[_Ints]:
+        """Give all values of some list fields, row after row; not to be written to."""
+        places: dict[int, _Ints | slice] = {}
+        found = []
+        for key in keys:
+            starts = self.starts[key]
+            place = places.get(id(starts))
+            if place is None:
+                place = places[id(starts)] = _places(starts, self.lengths[key])
+            found.append(self.lists[key][place])
+        return found
 
     def take(self, rows_N: _Ints) -> "EncodedRows":
         """Give row ``rows_N[n]`` in place ``n``; a row may come several times."""
@@ -229,7 +237,7 @@ class EncodedRows:
             return None
         num_rows = stop - start
         lengths_FB = np.ones((len(keys), num_rows), dtype=np.int32)
-        places: dict[int, _Ints] = {}
+        places: dict[int, _Ints | slice] = {}
         pieces: list[_Ints] = []
         for f, key in enumerate(keys):
             if key in self.ids:
@@ -316,10 +324,13 @@ def _weights(
     return matrix
 
 
-def _places(starts_B: _Ints, lengths_B: _Ints) -> _Ints:
+def _places(starts_B: _Ints, lengths_B: _Ints) -> _Ints | slice:
     """Places of all values of ragged rows, row after row."""
     ends_B = np.cumsum(lengths_B, dtype=np.int64)
     total = int(ends_B[-1]) if len(ends_B) else 0
     shift_B: _Ints = starts_B - (ends_B - lengths_B)
+    if total and shift_B[0] == shift_B[-1] and (shift_B == shift_B[0]).all():
+        # One row after the other, as they are unless somebody has mixed them.
+        return slice(int(shift_B[0]), int(shift_B[0]) + total)
     places_N: _Ints = np.arange(total) + np.repeat(shift_B, lengths_B)
     return places_N

@@ -10,7 +10,7 @@ from recsys_mtl.features.column import filled, flat
 from recsys_mtl.features.schema import NUM_GAPS
 from recsys_mtl.features.time import NEVER, filled_time
 
-__all__ = ["EventLog", "Windows", "as_of", "gap_ids"]
+__all__ = ["EventLog", "Windows", "as_of", "earlier", "gap_ids"]
 
 
 @final
@@ -72,8 +72,7 @@ class EventLog:
 
     def newest(self, keep: int) -> "Windows":
         """The newest ``keep`` events of every user, oldest first."""
-        start = np.maximum(self.offsets[:-1], self.offsets[1:] - keep)
-        return Windows(start, self.offsets[1:])
+        return Windows(self.offsets[:-1], self.offsets[1:]).newest(keep)
 
 
 @final
@@ -88,6 +87,10 @@ class Windows:
 
     start_B: np.ndarray
     stop_B: np.ndarray
+
+    def newest(self, length: int) -> "Windows":
+        """The last ``length`` events of each row's."""
+        return Windows(np.maximum(self.start_B, self.stop_B - length), self.stop_B)
 
     @property
     def lengths_B(self) -> np.ndarray:
@@ -112,6 +115,14 @@ class Windows:
         shift = np.repeat(self.start_B - (ends - lengths), lengths)
         events: np.ndarray = np.arange(total, dtype=np.int64) + shift
         return events
+
+    def take(self, values_E: np.ndarray) -> np.ndarray:
+        """What the events of all rows have, one row after the other."""
+        if len(self.start_B) == 1:
+            one: np.ndarray = values_E[self.start_B.item(0) : self.stop_B.item(0)]
+            return one
+        taken: np.ndarray = values_E[self.events]
+        return taken
 
 
 def as_of(
@@ -138,24 +149,31 @@ def as_of(
         >>> [log.time_us[a:b].tolist() for a, b in zip(windows.start_B, windows.stop_B)]
         [[10], [20, 30]]
     """
+    return earlier(log, user_row_B, time_B).newest(length)
+
+
+def earlier(log: EventLog, user_row_B: np.ndarray, time_B: np.ndarray) -> Windows:
+    """All events strictly earlier than each row's own time; see ``as_of``.
+
+    For whoever wants several lengths of one log, which is then searched once.
+    """
     if len(log.offsets) < 2:
         zeros = np.zeros(len(user_row_B), np.int64)
         return Windows(zeros, zeros)
     if len(user_row_B) <= _FEW:
-        low, start = np.zeros((2, len(user_row_B)), np.int64)
+        first, low = np.zeros((2, len(user_row_B)), np.int64)
         rows = zip(user_row_B.tolist(), time_B.tolist(), strict=True)
         for i, (one, time) in enumerate(rows):
             if one >= 0:
-                begin, end = int(log.offsets[one]), int(log.offsets[one + 1])
+                begin, end = log.offsets.item(one), log.offsets.item(one + 1)
+                first[i] = begin
                 low[i] = begin + log.time_us[begin:end].searchsorted(time)
-                start[i] = max(begin, low[i] - length)
-        return Windows(start, low)
+        return Windows(first, low)
     nobody = user_row_B < 0
     user = np.where(nobody, 0, user_row_B)
     first = log.offsets[user]
     last = np.where(nobody, first, log.offsets[user + 1])
-    low = _earlier(log.time_us, first, last, time_B)
-    return Windows(np.maximum(first, low - length), low)
+    return Windows(first, _earlier(log.time_us, first, last, time_B))
 
 
 def _earlier(

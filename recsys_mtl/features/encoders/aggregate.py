@@ -1,6 +1,7 @@
 """How often something happened before, as two numbers."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 from recsys_mtl.features.column import filled
 from recsys_mtl.features.schema import Artifact
 
-__all__ = ["Aggregate", "AggregateFit", "evidence", "log_odds"]
+__all__ = ["Aggregate", "AggregateFit", "RatesOf"]
 
 _LEAST_MEAN = 1e-6
 
@@ -40,7 +41,7 @@ class Aggregate(Artifact):
         Shape:
             - rows, return: ``(rows,)``; ``float32``
         """
-        return evidence(_filled(rows), self.prior_rows)
+        return self._rates.evidence(_filled(rows))
 
     def rates(self, rows: pa.Array, hits: pa.Array) -> np.ndarray:
         """Log-odds of the share of hits, drawn towards the mean, above the mean's.
@@ -50,42 +51,54 @@ class Aggregate(Artifact):
         Shape:
             - rows, hits, return: ``(rows,)``; ``float32``
         """
-        return log_odds(
-            _filled(rows), _filled(hits), mean=self.mean, prior_rows=self.prior_rows
-        )
+        return self._rates.log_odds(_filled(rows), _filled(hits))
+
+    @cached_property
+    def _rates(self) -> "RatesOf":
+        return RatesOf(mean=self.mean, prior_rows=self.prior_rows)
 
 
-def evidence(count: np.ndarray, prior_rows: float | np.ndarray) -> np.ndarray:
-    """As ``Aggregate.counts``, of numbers that are all there and not negative.
+@final
+class RatesOf:
+    """What ``Aggregate`` tells, of one or of several aggregates at once.
 
-    Shape:
-        - count, prior_rows, return: broadcast; ``float32``
-    """
-    logs = np.log1p(count) / np.log1p(prior_rows)
-    found: np.ndarray = logs.astype(np.float32)
-    return found
-
-
-def log_odds(
-    count: np.ndarray,
-    hits: np.ndarray,
-    *,
-    mean: float | np.ndarray,
-    prior_rows: float | np.ndarray,
-) -> np.ndarray:
-    """As ``Aggregate.rates``, of numbers that are all there and not negative.
+    Args:
+        mean: Of each, as ``Aggregate.mean``.
+        prior_rows: Of each.
 
     Shape:
-        - count, hits, mean, prior_rows, return: broadcast; ``float32``
+        - mean, prior_rows: anything that broadcasts with counts and hits
     """
-    hits = np.minimum(hits, count)
-    # A mean of 0 or 1 has no log-odds.
-    share = np.clip(mean, _LEAST_MEAN, 1.0 - _LEAST_MEAN)
-    yes = hits + prior_rows * share
-    no = count - hits + prior_rows * (1.0 - share)
-    found = np.log(yes / no) - np.log(share / (1.0 - share))
-    rates: np.ndarray = found.astype(np.float32)
-    return rates
+
+    def __init__(
+        self, *, mean: float | np.ndarray, prior_rows: float | np.ndarray
+    ) -> None:
+        # A mean of 0 or 1 has no log-odds.
+        share = np.clip(mean, _LEAST_MEAN, 1.0 - _LEAST_MEAN)
+        self._yes = prior_rows * share
+        self._no = prior_rows * (1.0 - share)
+        self._mean_log_odds = np.log(share / (1.0 - share))
+        self._unit = np.log1p(prior_rows)
+
+    def evidence(self, count: np.ndarray) -> np.ndarray:
+        """As ``Aggregate.counts``, of numbers that are all there and not negative.
+
+        Shape:
+            - return: ``float32``
+        """
+        found: np.ndarray = (np.log1p(count) / self._unit).astype(np.float32)
+        return found
+
+    def log_odds(self, count: np.ndarray, hits: np.ndarray) -> np.ndarray:
+        """As ``Aggregate.rates``, of numbers that are all there and not negative.
+
+        Shape:
+            - return: ``float32``
+        """
+        hits = np.minimum(hits, count)
+        odds = (hits + self._yes) / (count - hits + self._no)
+        rates: np.ndarray = (np.log(odds) - self._mean_log_odds).astype(np.float32)
+        return rates
 
 
 @final

@@ -62,9 +62,11 @@ class TableStack:
         self, rows: EncodedRows, columns: Sequence[str], table_rows: AbstractTableRows
     ) -> Float[Tensor, "events columns dim"]:
         """Look up list columns of one history, value by value."""
-        # Ids may be of a small type, which could not hold a place.
-        places = [rows.values(c) + np.int64(self.start[c]) for c in columns]
-        place_EK = np.stack(places, axis=1)
+        values = rows.values(columns)
+        place_EK = np.empty((len(values[0]), len(columns)), np.int64)
+        for k, (column, ids) in enumerate(zip(columns, values, strict=True)):
+            # Ids may be of a small type, which could not hold a place.
+            np.add(ids, self.start[column], out=place_EK[:, k], dtype=np.int64)
         vector_XD = table_rows.gather(torch.from_numpy(place_EK.reshape(-1)))
         return vector_XD.view(-1, len(columns), self.dim)
 
@@ -100,8 +102,8 @@ class SideColumns:
             np.add(rows.ids[column], np.int64(start[column]), out=place_NF[:, f])
         vector_XD = table_rows.gather(torch.from_numpy(place_NF.reshape(-1)))
         blocks = [vector_XD.view(rows.num_rows, len(self._singles), dim)]
-        for column in self._lists:
-            place_X = torch.from_numpy(rows.values(column) + np.int64(start[column]))
+        for column, ids in zip(self._lists, rows.values(self._lists), strict=True):
+            place_X = torch.from_numpy(ids + np.int64(start[column]))
             value_X1D = table_rows.gather(place_X)[:, None]
             length_N = lengths_of(rows, column)
             mean_N1D = sum_events(value_X1D, length_N)
