@@ -203,19 +203,21 @@ class EntityLookup:
             return None
         ask = partial(store.fetch, wanted, now_us=time.time_ns() // 1_000)
         outcome: LookupOutcome | None = None
+        future = asyncio.get_running_loop().run_in_executor(self._threads, ask)
         try:
-            async with asyncio.timeout(timeout_s):
-                loop = asyncio.get_running_loop()
-                found = await loop.run_in_executor(self._threads, ask)
-            outcome = "found"
-            return found, time.monotonic() - began
-        except TimeoutError:
+            # Not asyncio.timeout: on a busy loop it is due before the answer that came
+            # in time is seen, and throws it away.
+            if (await asyncio.wait({future}, timeout=timeout_s))[0]:
+                found = future.result()
+                outcome = "found"
+                return found, time.monotonic() - began
             outcome = "too_slow"
             self._warn(f"no answer within {timeout_s:g} s")
         except EnvironmentFault as fault:
             outcome = "failed"
             self._warn(str(fault))
         finally:
+            future.cancel()
             if outcome is None:  # the client left, which says nothing of the store
                 self._breaker.trying = False
             else:

@@ -36,7 +36,7 @@ class _Store(_Settings):
         None, description="older rows count as absent; they last for ever if left out"
     )
     timeout_s: PositiveFloat = Field(
-        0.02,
+        0.05,
         description="longest wait of a request, and never more than half its time; "
         "defaults stand in then",
     )

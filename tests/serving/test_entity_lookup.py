@@ -20,7 +20,7 @@ from recsys_mtl.entities import AbstractEntityStore
 from recsys_mtl.errors import ConfigError, EnvironmentFault
 from recsys_mtl.rank.request import RankRequest, UserInput
 from serving.entity_lookup import EntityLookup
-from serving.entity_settings import RedisSettings
+from serving.entity_settings import LmdbSettings, RedisSettings
 from serving.model_set import ModelSet
 from serving.settings_file import load_settings
 
@@ -131,6 +131,27 @@ def test_no_more_than_half_of_a_request_s_time_is_spent(ranker):
     assert use is None
     assert degraded
     assert 0.15 < time.monotonic() - started < 3
+
+
+def test_an_answer_in_time_counts_though_the_loop_was_busy(ranker, tmp_path):
+    lmdb = {"kind": "lmdb", "path": tmp_path / "e", "timeout_s": 0.2}
+    lookup = EntityLookup(LmdbSettings.model_validate(lmdb))
+    lookup.store.put_many("users", [("u", USER["features"])], now_us=0)
+    (model,) = ModelSet.of({"tiny": ranker}).models
+    request = RankRequest(user=UserInput(id="u"), item_ids=[101])
+
+    async def ask():
+        asking = asyncio.ensure_future(lookup.fill(request, model, time_s=5))
+        await asyncio.sleep(0)
+        time.sleep(0.5)  # noqa: ASYNC251 - the loop has other work
+        return await asking
+
+    try:
+        _, use, degraded = asyncio.run(ask())
+    finally:
+        lookup.close()
+    assert not degraded
+    assert use.users == 1
 
 
 def test_settings_are_read_from_a_file(tmp_path):
