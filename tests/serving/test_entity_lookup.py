@@ -143,7 +143,7 @@ def test_an_answer_in_time_counts_though_the_loop_was_busy(ranker, tmp_path):
     async def ask():
         asking = asyncio.ensure_future(lookup.fill(request, model, time_s=5))
         await asyncio.sleep(0)
-        time.sleep(0.5)  # noqa: ASYNC251 - the loop has other work
+        time.sleep(0.5)  # the loop has other work
         return await asking
 
     try:
