@@ -26,7 +26,7 @@ from serving.observability.settings import TraceSettings
 __all__ = ["JsonLinesExporter", "Tracing"]
 
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
-_PACKAGE: Final = "opentelemetry-exporter-otlp-proto-http"
+_PACKAGE: Final = "opentelemetry-exporter-otlp-proto-grpc"
 
 
 @final
@@ -174,8 +174,8 @@ def _exporter(name: str) -> SpanExporter:
     if not found:
         raise ConfigError(
             f"observability.trace: there is no exporter {name!r} here; install its "
-            f"package ({_PACKAGE} for otlp), set OTEL_TRACES_EXPORTER to another, or "
-            "give observability.trace.file"
+            f"package ({_PACKAGE} for otlp by gRPC), set OTEL_TRACES_EXPORTER to "
+            "another, or give observability.trace.file"
         )
     exporter = found[0].load()()
     assert isinstance(exporter, SpanExporter)

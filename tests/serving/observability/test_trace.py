@@ -1,8 +1,14 @@
-"""Spans of the real app, in a file."""
+"""Spans of the real app, in a file and at a collector."""
 
+import gzip
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+)
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 from pydantic import ValidationError
 
@@ -30,6 +36,31 @@ def spans(serving, tmp_path):
         return [json.loads(line) for line in path.read_text().splitlines()]
 
     return run
+
+
+@pytest.fixture
+def collector():
+    """An OpenTelemetry collector by HTTP; its URL and what it took."""
+    taken = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if self.headers["content-encoding"] == "gzip":
+                body = gzip.decompress(body)
+            taken.append((self.path, ExportTraceServiceRequest.FromString(body)))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            del args
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", taken
+        server.shutdown()
+        thread.join()
 
 
 def rank(asked, **headers):
@@ -111,6 +142,7 @@ def test_without_the_setting_there_are_none(serving, monkeypatch):
 @pytest.mark.parametrize("name", ["zipkin", "otlp"])
 def test_an_exporter_that_is_not_installed_is_told(serving, monkeypatch, name):
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", name)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     with pytest.raises(ConfigError, match=f"no exporter '{name}' here; install"):
         serving(trace={"enabled": True})
 
@@ -125,6 +157,31 @@ def test_an_installed_exporter_is_found_by_its_standard_name(serving, monkeypatc
     rank(asked)
     asked.observer.close()
     assert "POST /v1/rank" in {span.name for span in found}
+
+
+def test_spans_reach_a_collector_by_default(serving, monkeypatch, collector):
+    url, taken = collector
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+    asked = serving(trace={"enabled": True, "sample_rate": 1.0})
+    rank(asked, **{"x-request-id": "r"})
+    asked.observer.close()
+    assert {path for path, _ in taken} == {"/v1/traces"}
+    (resource,) = [each for _, sent in taken for each in sent.resource_spans]
+    said = {each.key: each.value.string_value for each in resource.resource.attributes}
+    assert said["service.name"] == "recsys-mtl"
+    found = [span for scope in resource.scope_spans for span in scope.spans]
+    (root,) = [span for span in found if not span.parent_span_id]
+    assert root.name == "POST /v1/rank"
+    assert {"decode", "forward"} < {span.name for span in found}
+    assert {span.trace_id for span in found} == {root.trace_id}
+
+
+def test_a_collector_that_is_away_costs_requests_nothing(serving, monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    asked = serving(trace={"enabled": True, "sample_rate": 1.0})
+    assert rank(asked).status_code == 200
+    asked.observer.close()
 
 
 def test_a_file_without_spans_is_refused():
