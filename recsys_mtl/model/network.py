@@ -11,7 +11,7 @@ from recsys_mtl.model.bottoms import AbstractBottom
 from recsys_mtl.model.chains import AbstractChain, Logits
 from recsys_mtl.model.embeddings import BatchEmbedding, EventSequence
 from recsys_mtl.model.gating import AbstractGating, Direct, GateLevel
-from recsys_mtl.model.heads import AbstractHead
+from recsys_mtl.model.heads import AbstractHead, BinaryHead
 from recsys_mtl.model.split_rows import Rows, SplitRows, whole
 from recsys_mtl.model.towers import AbstractTower
 
@@ -143,6 +143,9 @@ class Network(nn.Module):
 
     def predict(self, logits: Logits) -> Float[Tensor, "batch tasks"]:
         """Turn logits into expected labels, in label units."""
+        if all(isinstance(head, BinaryHead) for head in self.heads):
+            # All at once: scoring a few rows is little more than the calls it takes.
+            return torch.cat(logits, dim=1).sigmoid()
         heads = zip(self.heads, logits, strict=True)
         return torch.stack([head.predict(x_BC) for head, x_BC in heads], dim=1)
 

@@ -61,6 +61,8 @@ class FlatBottom(AbstractBottom):
         """
         shared_RU, own_NI = (
             torch.cat([fields.flatten(1), dense], dim=1)
+            if dense.shape[1]
+            else fields.flatten(1)
             for fields, dense in (
                 (embedded.shared_RFD, embedded.shared_RM),
                 (embedded.own_NFD, embedded.own_NM),

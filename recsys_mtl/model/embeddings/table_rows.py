@@ -1,9 +1,11 @@
 """Rows of all tables of one width, one after the other: one lookup for all columns."""
 
 import abc
+from collections.abc import Sequence
 from typing import final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
@@ -23,6 +25,24 @@ class AbstractTableRows(abc.ABC):
     @abc.abstractmethod
     def gather(self, place_X: Int[Tensor, " places"]) -> Float[Tensor, "places dim"]:
         """Read rows by their place among the rows of all tables."""
+
+    def gather_each(
+        self, places: Sequence[npt.NDArray[np.int64]]
+    ) -> list[Float[Tensor, "..."]]:
+        """Read several arrays of places in one go, which costs about as much as one.
+
+        Shape:
+            - return: for each array its shape with ``dim`` appended
+        """
+        place_X = np.concatenate([place.ravel() for place in places])
+        # Cut by NumPy, which takes a fraction of PyTorch's time for each piece.
+        vector_XD = self.gather(torch.from_numpy(place_X)).numpy()
+        found, end = [], 0
+        for place in places:
+            start, end = end, end + place.size
+            part = vector_XD[start:end].reshape(*place.shape, self.dim)
+            found.append(torch.from_numpy(part))
+        return found
 
     @property
     @abc.abstractmethod

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -13,9 +14,11 @@ from recsys_mtl.data.batch import EncodedRows
 from recsys_mtl.model.embeddings.batch_embedding import BatchEmbedding
 from recsys_mtl.model.embeddings.context import ContextEmbedding
 from recsys_mtl.model.embeddings.pooling import sum_events
-from recsys_mtl.model.embeddings.table_rows import AbstractTableRows, FloatRows
+from recsys_mtl.model.embeddings.table_rows import FloatRows
 
 __all__ = ["SideColumns", "TableStack", "stacks_of"]
+
+_Places = npt.NDArray[np.int64]
 
 
 @final
@@ -58,17 +61,19 @@ class TableStack:
         shape, stride = (self.num_rows, self.dim), (self.dim, 1)
         return FloatRows(first.detach().as_strided(shape, stride))
 
-    def events(
-        self, rows: EncodedRows, columns: Sequence[str], table_rows: AbstractTableRows
-    ) -> Float[Tensor, "events columns dim"]:
-        """Look up list columns of one history, value by value."""
+    def event_places(self, rows: EncodedRows, columns: Sequence[str]) -> _Places:
+        """Place of each value of the list columns of one history.
+
+        Shape:
+            - return: ``(events, columns)``
+        """
         values = rows.values(columns)
         place_EK = np.empty((len(values[0]), len(columns)), np.int64)
-        for k, (column, ids) in enumerate(zip(columns, values, strict=True)):
-            # Ids may be of a small type, which could not hold a place.
-            np.add(ids, self.start[column], out=place_EK[:, k], dtype=np.int64)
-        vector_XD = table_rows.gather(torch.from_numpy(place_EK.reshape(-1)))
-        return vector_XD.view(-1, len(columns), self.dim)
+        # Copied first: ids may be of a small type, which could not hold a place.
+        for k, ids in enumerate(values):
+            place_EK[:, k] = ids
+        place_EK += [self.start[column] for column in columns]
+        return place_EK
 
 
 @final
@@ -81,7 +86,7 @@ class SideColumns:
         lists: Those columns of the schema that hold lists.
 
     Attributes:
-        columns: In the order in which ``look_up`` gives them.
+        columns: In the order in which ``vectors`` gives them.
     """
 
     def __init__(
@@ -91,22 +96,41 @@ class SideColumns:
         self._lists = [column for column in columns if column in lists]
         self.columns = (*self._singles, *self._lists)
         self._stack = stack
+        self._starts = np.array([stack.start[c] for c in self._singles], np.int64)
 
-    def look_up(
-        self, rows: EncodedRows, table_rows: AbstractTableRows
-    ) -> Float[Tensor, "rows columns dim"]:
-        """Give one vector a column; of a list the mean, 0 for an empty one."""
-        start, dim = self._stack.start, self._stack.dim
+    def places(self, rows: EncodedRows) -> list[_Places]:
+        """Places of what ``vectors`` reads: single columns, then a list each.
+
+        Shape:
+            - return: ``(rows, single columns)``, then ``(values,)`` of each list
+        """
+        start = self._stack.start
         place_NF = np.empty((rows.num_rows, len(self._singles)), dtype=np.int64)
         for f, column in enumerate(self._singles):
-            np.add(rows.ids[column], np.int64(start[column]), out=place_NF[:, f])
-        vector_XD = table_rows.gather(torch.from_numpy(place_NF.reshape(-1)))
-        blocks = [vector_XD.view(rows.num_rows, len(self._singles), dim)]
-        for column, ids in zip(self._lists, rows.values(self._lists), strict=True):
-            place_X = torch.from_numpy(ids + np.int64(start[column]))
-            value_X1D = table_rows.gather(place_X)[:, None]
+            place_NF[:, f] = rows.ids[column]
+        place_NF += self._starts
+        values = rows.values(self._lists)
+        return [
+            place_NF,
+            *(
+                ids + np.int64(start[column])
+                for column, ids in zip(self._lists, values, strict=True)
+            ),
+        ]
+
+    def vectors(
+        self, rows: EncodedRows, found: Sequence[Tensor]
+    ) -> Float[Tensor, "rows columns dim"]:
+        """Give one vector a column; of a list the mean, 0 for an empty one.
+
+        Args:
+            rows: Whose.
+            found: What lies at each of ``places(rows)``.
+        """
+        blocks = [found[0]]
+        for column, value_XD in zip(self._lists, found[1:], strict=True):
             length_N = lengths_of(rows, column)
-            mean_N1D = sum_events(value_X1D, length_N)
+            mean_N1D = sum_events(value_XD[:, None], length_N)
             blocks.append(mean_N1D / length_N.clamp(min=1)[:, None, None])
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
