@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rechub_mmoe import rechub_mmoe
 from sklearn.metrics import roc_auc_score
-from torch_rechub.basic.features import DenseFeature, SparseFeature
-from torch_rechub.models.multi_task import MMOE
 from torch_rechub.trainers import MTLTrainer
 from torch_rechub.utils.data import DataGenerator
 
@@ -43,19 +42,7 @@ def main(folder: Path, loader: str) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     columns, label_NT = load(folder, "train")
-    features = [
-        SparseFeature(n, vocab_size=100_000, embed_dim=16)
-        if n.startswith("c")
-        else DenseFeature(n)
-        for n in columns
-    ]
-    model = MMOE(
-        features,
-        ["classification"] * 2,
-        n_expert=4,
-        expert_params={"dims": [256, 128]},
-        tower_params_list=[{"dims": [64]}] * 2,
-    )
+    model = rechub_mmoe(columns)
     trainer = MTLTrainer(model, ["classification"] * 2, n_epoch=1)
     if loader == "memory":
         batches = Batches(columns, label_NT)

@@ -11,8 +11,7 @@ import numpy as np
 import onnxruntime
 import torch
 from forward_clock import interleaved
-from torch_rechub.basic.features import DenseFeature, SparseFeature
-from torch_rechub.models.multi_task import MMOE
+from rechub_mmoe import rechub_mmoe
 from torch_rechub.utils.onnx_export import ONNXExporter
 
 
@@ -20,17 +19,8 @@ def main() -> None:
     """Time both."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    sparse = [
-        SparseFeature(f"c{f}", vocab_size=100_000, embed_dim=16) for f in range(26)
-    ]
-    features = [*sparse, *(DenseFeature(f"n{m}") for m in range(13))]
-    model = MMOE(
-        features,
-        ["classification"] * 2,
-        n_expert=4,
-        expert_params={"dims": [256, 128]},
-        tower_params_list=[{"dims": [64]}] * 2,
-    ).eval()
+    names = [*(f"c{f}" for f in range(26)), *(f"n{m}" for m in range(13))]
+    model = rechub_mmoe(names).eval()
     session, lacking = None, {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
