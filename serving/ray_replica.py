@@ -58,6 +58,13 @@ class Replica:
         self._service.warm_up()
         self._late: set[asyncio.Task[None]] = set()
 
+    async def __del__(self) -> None:
+        """Write what was counted; Ray calls this when the last request is answered."""
+        if hasattr(self, "_app"):  # not where it could not be made
+            observer = self._app.state.observer
+            await observer.finish()
+            observer.close()
+
     def __serve_build_asgi_app__(self) -> "Starlette":
         return self._app
 

@@ -64,9 +64,12 @@ def run_uvicorn(
             contextlib.closing(app.state.service.entities),
             asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
         ):
-            runner.run(
-                _serve(_Server(config), claimed, app.state.service, on_ready, stop)
-            )
+            try:
+                runner.run(
+                    _serve(_Server(config), claimed, app.state.service, on_ready, stop)
+                )
+            finally:
+                runner.run(observer.finish())
 
 
 class _Server(uvicorn.Server):

@@ -115,6 +115,11 @@ class Observer:
         node = self._node
         return await asyncio.to_thread(lambda: generate_latest(_Told(node.collect())))
 
+    async def finish(self) -> None:
+        """Wait until features are counted of which counting has begun; then close."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
     def close(self) -> None:
         """Write what was not written yet; the node forgets this replica's gauges."""
         if self._timer is not None:

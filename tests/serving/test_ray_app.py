@@ -1,5 +1,6 @@
 """What holds under Ray Serve as it does under uvicorn, and what is Ray's alone."""
 
+import contextlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ import pytest
 from recsys_mtl.export.bundle import load_bundle
 from recsys_mtl.rank.ranker import Ranker
 from serving.model_set import ModelSet, ServedModel
+from serving.observability.ledger import Ledger
+from serving.observability.node import NodeFolder
 from serving.port import free_ports
 from serving.process import ServerProcess
 
@@ -19,6 +22,18 @@ BODY = {"user": {"id": "u3"}, "item_ids": [101, 105, 117], "context": {"ts": 1}}
 
 def own_processes():
     return psutil.Process().children(recursive=True)
+
+
+def answered(folder):
+    """Requests that all replicas answered, as they wrote last."""
+    with contextlib.closing(NodeFolder(folder, Ledger())) as node:
+        return sum(
+            sample.value
+            for metric in node.collect()
+            for sample in metric.samples
+            if sample.name == "recsys_requests_total"
+            and (sample.labels["route"], sample.labels["status"]) == ("/v1/rank", "200")
+        )
 
 
 @pytest.mark.slow
@@ -31,6 +46,7 @@ models:
   - {{name: b, bundle: {tiny.bundle}, traffic: 0.5}}
 server: {{replicas: 2}}
 overload: {{max_queued_requests: 4, default_timeout_s: 60, max_wait_s: 60}}
+observability: {{node_folder: {tmp_path / "metrics"}}}
 """
     )
     ranker = Ranker(load_bundle(tiny.bundle))
@@ -62,7 +78,6 @@ overload: {{max_queued_requests: 4, default_timeout_s: 60, max_wait_s: 60}}
             if answer.status_code == 429:
                 assert answer.json()["error"]["code"] == "overloaded"
                 assert int(answer.headers["retry-after"]) >= 1
-        assert client.post("/v1/rank", json=BODY).status_code == 200
 
         # Nothing but this machine reaches any port of HAProxy.
         proxies = [p for p in own_processes() if p.name() == "haproxy"]
@@ -74,6 +89,11 @@ overload: {{max_queued_requests: 4, default_timeout_s: 60, max_wait_s: 60}}
         ]
         assert len(listening) >= 3  # requests, metrics, statistics
         assert set(listening) == {"127.0.0.1"}
+
+        assert client.post("/v1/rank", json=BODY).status_code == 200
+    # The last of them was less than the second ago after which counts are written.
+    good = sum(answer.status_code == 200 for answer in answers)
+    assert answered(tmp_path / "metrics") == 20 + good + 1
 
 
 @pytest.mark.slow

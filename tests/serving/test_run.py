@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -14,7 +15,10 @@ import psutil
 import pytest
 
 from recsys_mtl.errors import EnvironmentFault
+from recsys_mtl.rank.ranker import Ranker
 from recsys_mtl.rank.request import RankRequest
+from serving.observability.ledger import Ledger
+from serving.observability.node import NodeFolder
 from serving.port import claim_port, free_ports
 from serving.process import ServerProcess
 from serving.run import serve
@@ -51,6 +55,47 @@ def test_a_stopped_server_frees_its_port(tiny):
             on_ready=lambda url: stop.set(),
             stop=stop,
         )
+
+
+def test_counting_that_has_begun_is_finished_before_a_server_ends(
+    tiny, tmp_path, monkeypatch
+):
+    stop, begun, gaps = threading.Event(), threading.Event(), Ranker.gaps
+
+    def slowly(self, request, *, now_us):
+        begun.set()
+        stop.wait(30)
+        time.sleep(0.5)
+        return gaps(self, request, now_us=now_us)
+
+    monkeypatch.setattr(Ranker, "gaps", slowly)
+
+    def ask(url):
+        answer = httpx.post(f"{url}/v1/rank", json=BODY, timeout=60, trust_env=False)
+        assert answer.status_code == 200
+        begun.wait(30)
+        stop.set()
+
+    observability = {"node_folder": tmp_path, "feature_sample_interval_s": 1e-3}
+    serve(
+        ServingSettings.of_bundle(
+            tiny.bundle,
+            server={"engine": "uvicorn", "port": 0},
+            overload={"max_wait_s": 60, "default_timeout_s": 60},
+            observability=observability,
+        ),
+        on_ready=lambda url: threading.Thread(target=ask, args=(url,)).start(),
+        stop=stop,
+    )
+    assert begun.is_set()
+    with contextlib.closing(NodeFolder(tmp_path, Ledger())) as node:
+        counts = {
+            sample.labels["feature"]: sample.value
+            for metric in node.collect()
+            for sample in metric.samples
+            if sample.name == "recsys_feature_cells_total"
+        }
+    assert counts["price"] == len(BODY["item_ids"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
