@@ -31,7 +31,7 @@ from serving.observability.note import BatchNote, LookupNote
 from serving.observability.prediction import PredictionTally
 from serving.observability.record import Record, Stage, recording, usable_id
 from serving.observability.tally import (
-    count_batch,
+    count_batches,
     count_features,
     count_lookup,
     count_request,
@@ -42,6 +42,10 @@ from serving.service import Service
 __all__ = ["ObservedApp", "Observer"]
 
 _WRITE_EVERY_S: Final = 1.0
+_COUNT_EVERY: Final = 32
+"""Requests, or batches, after which all are counted: together it takes less time."""
+_COUNT_ROWS: Final = 2_048
+"""Candidates of batches after which likewise: notes keep their answers."""
 _OTHER: Final = "other"
 
 
@@ -49,9 +53,10 @@ _OTHER: Final = "other"
 class Observer:
     """Keeps the counts of one replica.
 
-    All of it happens on the event loop, after the answer is on its way; once a second,
-    where anything happened, counts go to the node's folder and one request a model is
-    looked at for missing features, in another thread.
+    All of it happens on the event loop, after the answer is on its way: what happened
+    is noted, and counted some dozens of requests at a time, or when somebody asks. Once
+    a second, where anything happened, counts go to the node's folder and one request a
+    model is looked at for missing features, in another thread.
 
     Args:
         service: Whose requests.
@@ -87,6 +92,9 @@ class Observer:
             WeakKeyDictionary()
         )
         self._latest: dict[str, BatchNote] = {}
+        self._ended_requests: list[tuple[Record, float, bool, bool]] = []
+        self._batches: list[BatchNote] = []
+        self._batch_rows = 0
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,6 +106,7 @@ class Observer:
 
     def feedback(self, events: FeedbackRequest) -> FeedbackResponse:
         """Take feedback; errors as of ``Feedback.take``."""
+        self._count()  # answers to join it to
         self._feedback.serves([model.card for model in self._service.models.models])
         return self._feedback.take(events)
 
@@ -127,6 +136,7 @@ class Observer:
         if self._tracing is not None:
             self._tracing.close()
         if self._node is not None:
+            self._count()
             self._node.write()
             self._node.close()
 
@@ -167,8 +177,10 @@ class Observer:
                 record = note.waiting[first + place].record
                 if record is not None:
                     record.degraded = True
-        # Counted when the answers are on their way, which were made ready before.
-        asyncio.get_running_loop().call_soon(self._count, note)
+            self._batch_rows += sum(map(len, seen.prediction_BT.values()))
+        self._latest[note.model.name] = note
+        self._batches.append(note)
+        self._plan()
 
     def lookup(self, note: LookupNote) -> None:
         """Take note of a lookup in the store of users and items."""
@@ -185,11 +197,18 @@ class Observer:
                 return route.path
         return _OTHER
 
-    def _count(self, note: BatchNote) -> None:
-        tally = self._tally(note.model)
-        count_batch(self._ledger, note, tally, self._answers)
-        self._latest[note.model.name] = note
-        self._plan()
+    def _count(self) -> None:
+        """Count all that was noted."""
+        ended, self._ended_requests = self._ended_requests, []
+        batches, self._batches = self._batches, []
+        self._batch_rows = 0
+        for record, total_s, answered, slow in ended:
+            count_request(self._ledger, record, total_s, answered=answered, slow=slow)
+        by_model: dict[ServedModel, list[BatchNote]] = {}
+        for note in batches:
+            by_model.setdefault(note.model, []).append(note)
+        for model, notes in by_model.items():
+            count_batches(self._ledger, notes, self._tally(model), self._answers)
 
     def _meet(self, models: ModelSet) -> None:
         """Make ready to count for models, now and not while somebody waits."""
@@ -209,18 +228,23 @@ class Observer:
             if self._tracing is not None:
                 trace_id = self._tracing.write(record, end)
             slow = self._log.write(record, total_s, trace_id)
-        count_request(self._ledger, record, total_s, answered=answered, slow=slow)
+        self._ended_requests.append((record, total_s, answered, slow))
         self._plan()
 
     def _plan(self) -> None:
-        """Write soon, if that is not planned already."""
+        """Write soon, if that is not planned already, and count what is enough."""
         loop = asyncio.get_running_loop()
+        noted = max(len(self._ended_requests), len(self._batches))
+        if noted >= _COUNT_EVERY or self._batch_rows >= _COUNT_ROWS:
+            # When the answers are on their way, which were made ready before.
+            loop.call_soon(self._count)
         if self._timer is None or self._loop is not loop:
             self._loop = loop
             self._timer = loop.call_later(_WRITE_EVERY_S, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
+        self._count()
         if self._node is not None:
             self._refresh()
             self._node.write()
@@ -234,6 +258,7 @@ class Observer:
                 task.add_done_callback(self._tasks.discard)
 
     def _refresh(self) -> None:
+        self._count()
         set_gauges(self._ledger, self._service, self._answers)
 
 

@@ -3,13 +3,15 @@
 import asyncio
 import logging
 import time
+from collections import Counter
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
 import numpy as np
+from jaxtyping import Float
 
 from recsys_mtl.errors import RecsysError
-from recsys_mtl.rank.card import ModelCard
 from recsys_mtl.rank.request import (
     RankResponse,
     ScoreResponse,
@@ -20,7 +22,7 @@ from serving.observability.note import BatchNote, LookupNote
 from serving.observability.prediction import PredictionTally
 from serving.observability.record import Record
 
-__all__ = ["count_batch", "count_features", "count_lookup", "count_request"]
+__all__ = ["count_batches", "count_features", "count_lookup", "count_request"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,33 +65,43 @@ def count_request(
             ledger.add("recsys_clients_left_total", route)
 
 
-def count_batch(
-    ledger: Ledger, note: BatchNote, tally: PredictionTally, answers: Answers
+def count_batches(
+    ledger: Ledger,
+    notes: Sequence[BatchNote],
+    tally: PredictionTally,
+    answers: Answers,
 ) -> None:
-    """Count a batch, its predictions and its unknown ids; remember its answers.
+    """Count batches, predictions and unknown ids; remember the answers.
 
     Args:
         ledger: Gains the counts.
-        note: Of the batch.
+        notes: Of batches of one model, at least one.
         tally: Of the model.
         answers: Gain those that feedback may come for.
     """
-    card = note.model.card
-    rows = 0
-    for first, seen in note.observations:
-        for place, prediction_NT in seen.prediction_BT.items():
-            rows += len(prediction_NT)
-            ask = note.asks[first + place]
-            answer = note.outcomes[first + place]
-            _count_ids(ledger, card, answer, len(prediction_NT))
-            if place in seen.ids and ask.request_id is not None:
-                ids = seen.ids[place]
-                answers.remember(ask.request_id, card, ids, prediction_NT)
-        parts = list(seen.prediction_BT.values())
-        if parts:
-            tally.count(parts[0] if len(parts) == 1 else np.concatenate(parts))
-    ledger.histogram("recsys_batch_requests", card.name).observe(float(len(note.asks)))
-    ledger.histogram("recsys_batch_rows", card.name).observe(float(rows))
+    card = notes[0].model.card
+    parts: list[Float[np.ndarray, "candidates tasks"]] = []
+    ids: Counter[tuple[str, str]] = Counter()
+    requests = ledger.histogram("recsys_batch_requests", card.name)
+    batch_rows = ledger.histogram("recsys_batch_rows", card.name)
+    for note in notes:
+        rows = 0
+        for first, seen in note.observations:
+            for place, prediction_NT in seen.prediction_BT.items():
+                rows += len(prediction_NT)
+                parts.append(prediction_NT)
+                ask = note.asks[first + place]
+                _count_ids(ids, note.outcomes[first + place], len(prediction_NT))
+                if place in seen.ids and ask.request_id is not None:
+                    answers.remember(
+                        ask.request_id, card, seen.ids[place], prediction_NT
+                    )
+        requests.observe(float(len(note.asks)))
+        batch_rows.observe(float(rows))
+    if parts:
+        tally.count(parts[0] if len(parts) == 1 else np.concatenate(parts))
+    for (name, kind), count in ids.items():
+        ledger.add(name, card.name, card.version, kind, by=float(count))
 
 
 def count_lookup(ledger: Ledger, note: LookupNote) -> None:
@@ -142,7 +154,7 @@ async def count_features(ledger: Ledger, note: BatchNote) -> None:
             ledger.add(name, *of, feature, by=float(count))
 
 
-def _count_ids(ledger: Ledger, card: ModelCard, answer: object, rows: int) -> None:
+def _count_ids(ids: Counter[tuple[str, str]], answer: object, rows: int) -> None:
     if isinstance(answer, RankResponse):
         users, unknown_users = 1, int(answer.unknown.user)
         # The answer may be cut to the best; the unknown are told of all candidates.
@@ -153,10 +165,7 @@ def _count_ids(ledger: Ledger, card: ModelCard, answer: object, rows: int) -> No
         unknown_items = len(answer.unknown.items)
     else:
         return
-    for kind, count, unknown in (
-        ("user", users, unknown_users),
-        ("item", items, unknown_items),
-    ):
-        of = (card.name, card.version, kind)
-        ledger.add("recsys_ids_total", *of, by=float(count))
-        ledger.add("recsys_unknown_ids_total", *of, by=float(unknown))
+    ids["recsys_ids_total", "user"] += users
+    ids["recsys_ids_total", "item"] += items
+    ids["recsys_unknown_ids_total", "user"] += unknown_users
+    ids["recsys_unknown_ids_total", "item"] += unknown_items
