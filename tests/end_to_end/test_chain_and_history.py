@@ -5,6 +5,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
+from simulated import simulated
 
 from pipelines.features import build_feature_tables
 from recsys_mtl.config.recipe import Recipe
@@ -16,19 +17,7 @@ from recsys_mtl.train import load_network, predict, train
 
 RECIPE = {
     "name": "chained",
-    "data": {
-        "interactions": {
-            "kind": "simulator",
-            "rows": 900,
-            "num_users": 25,
-            "num_items": 40,
-        },
-        "users": {"source": {"kind": "simulator"}},
-        "items": {"source": {"kind": "simulator"}},
-        "keys": {"user": "user_id", "item": "item_id"},
-        "timestamp": {"column": "time_ms", "unit": "ms"},
-        "split": {"kind": "time", "valid": 0.2, "test": 0.2},
-    },
+    "data": simulated(rows=900, users=25, items=40, valid=0.2, test=0.2),
     "features": [
         {"kind": "categorical", "name": "user_id"},
         {"kind": "categorical", "name": "item_id"},

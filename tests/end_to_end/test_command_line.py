@@ -14,6 +14,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from simulated import simulated
 
 from recsys_mtl.config.source import SimulatorSource
 from recsys_mtl.data.simulator import Simulator
@@ -22,19 +23,7 @@ PROGRAM = str(Path(sys.executable).parent / "recsys-mtl")
 LINE = re.compile(r"([a-z][\w(): -]*): [\d,]+( of [\d,]+)?, \d+ s(  .*)?")
 RECIPE = {
     "name": "small",
-    "data": {
-        "interactions": {
-            "kind": "simulator",
-            "rows": 6_000,
-            "num_users": 120,
-            "num_items": 80,
-        },
-        "users": {"source": {"kind": "simulator"}},
-        "items": {"source": {"kind": "simulator"}},
-        "keys": {"user": "user_id", "item": "item_id"},
-        "timestamp": {"column": "time_ms", "unit": "ms"},
-        "split": {"kind": "time"},
-    },
+    "data": simulated(rows=6_000, users=120, items=80),
     "features": [
         {"kind": "categorical", "name": "user_id"},
         {"kind": "categorical", "name": "item_id"},

@@ -14,6 +14,7 @@ from feature_log import (
     read_tables,
     write_csv,
 )
+from simulated import simulated
 
 from pipelines.features import build_feature_tables
 from recsys_mtl.config.recipe import Recipe
@@ -100,19 +101,7 @@ def test_the_simulator_is_a_source_like_any_other(tmp_path):
     recipe = Recipe.model_validate(
         {
             "name": "simulated",
-            "data": {
-                "interactions": {
-                    "kind": "simulator",
-                    "rows": 3000,
-                    "num_users": 40,
-                    "num_items": 50,
-                },
-                "users": {"source": {"kind": "simulator"}},
-                "items": {"source": {"kind": "simulator"}},
-                "keys": {"user": "user_id", "item": "item_id"},
-                "timestamp": {"column": "time_ms", "unit": "ms"},
-                "split": {"kind": "time"},
-            },
+            "data": simulated(rows=3000, users=40, items=50),
             "features": [
                 {"kind": "categorical", "name": "item_id"},
                 {"kind": "list", "name": "tags"},
