@@ -326,6 +326,9 @@ def _weights(
 
 def _places(starts_B: _Ints, lengths_B: _Ints) -> _Ints | slice:
     """Places of all values of ragged rows, row after row."""
+    if len(starts_B) == 1:
+        start = starts_B.item(0)
+        return slice(start, start + lengths_B.item(0))
     ends_B = np.cumsum(lengths_B, dtype=np.int64)
     total = int(ends_B[-1]) if len(ends_B) else 0
     shift_B: _Ints = starts_B - (ends_B - lengths_B)

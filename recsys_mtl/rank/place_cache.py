@@ -41,9 +41,10 @@ class PlaceCache:
             return self._table.find(keys)
         asked = keys.to_pylist()
         places = self._places
-        found_N = np.array([places.get(key, _NEW) for key in asked], np.int64)
-        new = np.flatnonzero(found_N == _NEW)
-        if len(new):
+        found = [places.get(key, _NEW) for key in asked]
+        found_N = np.array(found, np.int64)
+        if _NEW in found:
+            new = np.flatnonzero(found_N == _NEW)
             found_N[new] = self._table.find(keys.take(pa.array(new)))
             if len(places) + len(new) > self._size:
                 places.clear()

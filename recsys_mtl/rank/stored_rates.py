@@ -39,11 +39,14 @@ class Cuts:
 
     def of(self, log: EventLog, length: int) -> Windows:
         """The newest ``length`` events of ``log`` that each row may know."""
+        return self.whole(log).newest(length)
+
+    def whole(self, log: EventLog) -> Windows:
+        """All of them."""
         whole = self._whole.get(id(log))
         if whole is None:
-            whole = earlier(log, self._entity_B, self.time_B)
-            self._whole[id(log)] = whole
-        return whole.newest(length)
+            whole = self._whole[id(log)] = earlier(log, self._entity_B, self.time_B)
+        return whole
 
 
 @final
@@ -65,18 +68,25 @@ class _Group:
 
     def count(self, cuts: Cuts, count_AB: np.ndarray, hit_AB: np.ndarray) -> None:
         """Write events and hits of each row."""
-        windows = cuts.of(self.log, self.length)
-        start_B, stop_B = windows.start_B, windows.stop_B
-        count_AB[self.places] = windows.lengths_B
-        if len(start_B) <= _FEW:
-            ends = list(zip(start_B.tolist(), stop_B.tolist(), strict=True))
-            hit_AB[self.places] = [
-                [before.item(stop) - before.item(start) for start, stop in ends]
-                for before in self.hits_before
-            ]
+        whole, length = cuts.whole(self.log), self.length
+        if len(whole.start_B) > _FEW:
+            windows = whole.newest(length)
+            start_B, stop_B = windows.start_B, windows.stop_B
+            count_AB[self.places] = stop_B - start_B
+            for a, before in zip(self.places, self.hits_before, strict=True):
+                np.subtract(before.take(stop_B), before.take(start_B), out=hit_AB[a])
             return
-        for a, before in zip(self.places, self.hits_before, strict=True):
-            np.subtract(before.take(stop_B), before.take(start_B), out=hit_AB[a])
+        rows = [
+            (max(start, stop - length), stop)
+            for start, stop in zip(
+                whole.start_B.tolist(), whole.stop_B.tolist(), strict=True
+            )
+        ]
+        count_AB[self.places] = [stop - start for start, stop in rows]
+        hit_AB[self.places] = [
+            [before.item(stop) - before.item(start) for start, stop in rows]
+            for before in self.hits_before
+        ]
 
 
 @final
