@@ -126,9 +126,9 @@ class Batcher:
         Raises:
             HttpFault: 429, with the time after which to ask again.
         """
-        requests, waiting_rows = self.waiting_requests, self.waiting_rows
-        if not requests:
+        if not self._queues:
             return  # one that nothing waits before is never refused
+        requests, waiting_rows = self.waiting_requests, self.waiting_rows
         for got, bound, name in (
             (requests + 1, self._overload.max_queued_requests, "requests"),
             (waiting_rows + rows, self._overload.max_queued_rows, "candidates"),

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from serving.fault import HttpFault
 from serving.observability.record import stage
@@ -40,7 +40,13 @@ async def read_body(
     try:
         with stage("receive"):
             async with asyncio.timeout(limits.body_timeout_s):
-                async for part in request.stream():
+                more = True
+                while more:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    part = message.get("body", b"")
+                    more = message.get("more_body", False)
                     size += len(part)
                     if size > limits.max_body_bytes:
                         raise _too_large(limits.max_body_bytes)

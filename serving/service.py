@@ -261,13 +261,16 @@ class Service:
         time_s = deadline - time.monotonic()
         waits = self.batcher.busy
         future = self.batcher.put(model, request, rows=rows, deadline=deadline)
-        # Only who waits for others is watched: it costs a task.
-        async with _cancelled_by(future, leaves if waits else None):
-            try:
-                async with asyncio.timeout(time_s):
+        timer = asyncio.get_running_loop().call_later(time_s, _give_up, future)
+        try:
+            if waits and leaves is not None:
+                # Only who waits for others is watched: it costs a task.
+                async with _cancelled_by(future, leaves):
                     answer = await future
-            except TimeoutError:
-                raise too_late() from None
+            else:
+                answer = await future
+        finally:
+            timer.cancel()
         self.recent.offer(unit, asked, rows)
         return msgspec.structs.replace(
             answer,
@@ -285,14 +288,16 @@ class Service:
         return time_s - min(_TRAVEL_S, _TRAVEL_SHARE * time_s)
 
 
+def _give_up(future: "asyncio.Future[Answer]") -> None:
+    if not future.done():
+        future.set_exception(too_late())
+
+
 @contextlib.asynccontextmanager
 async def _cancelled_by(
-    future: "asyncio.Future[Answer]", leaves: Leaves | None
+    future: "asyncio.Future[Answer]", leaves: Leaves
 ) -> AsyncIterator[None]:
-    """Cancel ``future`` when the client leaves, if it is watched."""
-    if leaves is None:
-        yield
-        return
+    """Cancel ``future`` when the client leaves."""
     left = False
 
     async def watch() -> None:
