@@ -172,6 +172,9 @@ def swap(asks: Asks, options: argparse.Namespace) -> dict[str, Any]:
                 "p99_ms": p99,
                 "p99_over_usual": round(p99 / usual.quantile(0.99), 2),
                 "outcomes": load.outcomes,
+                "failed_meanwhile": sum(
+                    start <= f.due < end + 0.2 for f in load.failures
+                ),
                 "wrong_versions": wrong,
             }
     return told | {"per_s": options.per_s, "replicas": options.replicas}

@@ -7,10 +7,27 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Load", "closed_loop", "open_loop", "request_of"]
+__all__ = ["Failure", "Load", "closed_loop", "open_loop", "request_of"]
+
+
+class Failure(NamedTuple):
+    """A request that did not get 200.
+
+    Attributes:
+        due: When it was due, seconds from the start.
+        outcome: Status, or ``lost``.
+        ms: Milliseconds until that was known, from when it was due.
+        text: How the answer's body begins, or what was wrong with the connection.
+    """
+
+    due: float
+    outcome: str
+    ms: float
+    text: str
 
 
 @dataclass
@@ -23,6 +40,7 @@ class Load:
         due: When these were due, seconds from the start.
         outcomes: Statuses, and ``lost`` for connections that ended without an answer.
         versions: Of the models that answered these.
+        failures: The others, the first thousands of them.
     """
 
     seconds: float = 0.0
@@ -30,6 +48,13 @@ class Load:
     due: list[float] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     versions: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def fail(self, due: float, outcome: str, ms: float, text: str) -> None:
+        """Count a request that did not get 200."""
+        self.outcomes[outcome] += 1
+        if len(self.failures) < _MAX_FAILURES:
+            self.failures.append(Failure(due, outcome, ms, text[:_TEXT]))
 
     @property
     def per_s(self) -> float:
@@ -114,16 +139,19 @@ async def _once(
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             status, body = await connection.ask(request)
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError) as fault:
         connection.close()
-        load.outcomes["lost"] += 1
+        load.fail(due - began, "lost", (time.perf_counter() - due) * 1e3, repr(fault))
+        return
+    ms = (time.perf_counter() - due) * 1e3
+    if status != "200":
+        load.fail(due - began, status, ms, body.decode(errors="replace"))
         return
     load.outcomes[status] += 1
-    if status == "200":
-        load.ms.append((time.perf_counter() - due) * 1e3)
-        load.due.append(due - began)
-        place = body.find(b'"version":"') + 11
-        load.versions.append(body[place : place + 12].decode())
+    load.ms.append(ms)
+    load.due.append(due - began)
+    place = body.find(b'"version":"') + 11
+    load.versions.append(body[place : place + 12].decode())
 
 
 def closed_loop(
@@ -200,8 +228,9 @@ def open_loop(
             if connection is None:
                 try:
                     connection = await _connect(url)
-                except OSError:
-                    load.outcomes["lost"] += 1
+                except OSError as fault:
+                    late = (time.perf_counter() - due) * 1e3
+                    load.fail(due - began, "lost", late, repr(fault))
                     return
             await _once(connection, request, load, began, due)
             if connection.open:
@@ -230,3 +259,5 @@ def open_loop(
 
 
 _TIMEOUT_S = 30.0
+_MAX_FAILURES = 10_000
+_TEXT = 300

@@ -57,6 +57,7 @@ def soak(asks: Asks, options: argparse.Namespace) -> dict[str, Any]:
         "p50_ms": load.quantile(0.5),
         "p99_ms": load.quantile(0.99),
         "outcomes": load.outcomes,
+        "unexpected": [f for f in load.failures if f.outcome != "429"],
         "answers_counted_by_server": counted,
         "degraded": degraded,
         "versions": {v: load.versions.count(v) for v in sorted(set(load.versions))},
