@@ -81,6 +81,8 @@ class Batcher:
     Attributes:
         watch: Called with each batch when it is scored, before its requests are
             answered.
+        patient: Says whether requests may wait longer, by ``swap_patience``, for what
+            delays them will be over soon.
     """
 
     def __init__(self, batching: BatchingSettings, overload: OverloadSettings) -> None:
@@ -93,6 +95,7 @@ class Batcher:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="ranker")
         self.watch: Callable[[BatchNote], None] = lambda _: None
+        self.patient: Callable[[], bool] = lambda: False
 
     @property
     def busy(self) -> bool:
@@ -135,12 +138,11 @@ class Batcher:
         ):
             if got > bound:
                 raise self.overloaded(name, f"{bound:,} {name} wait already")
-        wait_s = self.expected_wait_s()
-        if wait_s > self._overload.max_wait_s:
+        wait_s, max_wait_s = self.expected_wait_s(), self._max_wait_s()
+        if wait_s > max_wait_s:
             raise self.overloaded(
                 "wait",
-                f"the wait would be {wait_s:.3f} s, longer than "
-                f"{self._overload.max_wait_s:g} s",
+                f"the wait would be {wait_s:.3f} s, longer than {max_wait_s:g} s",
             )
 
     def overloaded(self, bound: str, reason: str) -> HttpFault:
@@ -211,6 +213,10 @@ class Batcher:
             self._running, self._flush_is_due = None, False
         return loop
 
+    def _max_wait_s(self) -> float:
+        overload = self._overload
+        return overload.max_wait_s * (overload.swap_patience if self.patient() else 1.0)
+
     def _cost(self, model: ServedModel) -> CostEstimate:
         cost = self._costs.get(model)
         if cost is None:
@@ -266,7 +272,7 @@ class Batcher:
 
     def _refusal(self, job: _Job, cost: CostEstimate, now: float) -> HttpFault | None:
         """Say why a request whose turn has come is not scored, if it is not."""
-        max_wait_s = self._overload.max_wait_s
+        max_wait_s = self._max_wait_s()
         if time.perf_counter() - job.waiting.since > max_wait_s:
             # It was let in on an estimate that was too good.
             return self.overloaded(

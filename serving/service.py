@@ -72,6 +72,7 @@ class Service:
         self.swap_all: SwapAll = self.swap_here
         self._swapping = asyncio.Lock()
         self.batcher = Batcher(settings.batching, settings.overload)
+        self.batcher.patient = lambda: self.swap.under_way
         self.entities = EntityLookup(settings.entities)
         self._reading = 0
         self._bytes_held = 0

@@ -201,6 +201,13 @@ class OverloadSettings(_Settings):
         description="requests that wait longer for others, or would by the running "
         "estimate, get 429: the p99 to keep under overload, but for a batch or two",
     )
+    swap_patience: float = Field(
+        3.0,
+        ge=1.0,
+        allow_inf_nan=False,
+        description="factor on `max_wait_s` while models change and shortly after, for "
+        "loading takes processors from requests; 1 to rather refuse some of them",
+    )
     default_timeout_s: PositiveFloat = Field(
         5.0,
         description="time a request has where it names none in "

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal, final
+from typing import Final, Literal, final
 
 import msgspec
 
@@ -23,6 +24,9 @@ Outcome = Literal["switched", "refused"]
 """Of a swap."""
 
 _Ask = RankRequest | ScoreRequest
+
+_SETTLE_S: Final = 3.0
+"""After each step; by then the next one came, or proxies know where replicas are."""
 
 
 @final
@@ -99,7 +103,13 @@ class Swap:
         self._recent = recent
         self._turn = turn
         self._busy = asyncio.Lock()
+        self._settled_at = -math.inf
         self.watch: Callable[[Outcome], None] = lambda _: None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether models change, here or on other replicas, or did a moment ago."""
+        return time.monotonic() < self._settled_at
 
     async def prepare(self, wanted: ServedModels) -> None:
         """Verify, load and try what is wanted; the others go on answering.
@@ -113,11 +123,14 @@ class Swap:
             if wanted == self.settings:
                 return
             if not self.has(wanted):
+                self._settled_at = math.inf
                 try:
                     models = await asyncio.to_thread(self._load, wanted)
                 except Exception:
                     self.watch("refused")
                     raise
+                finally:
+                    self._settled_at = time.monotonic() + _SETTLE_S
                 self._prepared = wanted, models
 
     def has(self, wanted: ServedModels) -> bool:
@@ -138,6 +151,7 @@ class Swap:
             assert self._prepared[0] == wanted, "another set was prepared since"
             self._before, self._now = self._now, self._prepared[1]
             self.settings, self._prepared = wanted, None
+            self._settled_at = time.monotonic() + _SETTLE_S
             self.watch("switched")
         return self._now
 

@@ -263,6 +263,29 @@ def test_who_waited_longer_than_the_bound_is_refused_and_costs_nothing():
     assert pace.batches == [["running"], ["soon"]]
 
 
+def test_requests_may_wait_longer_while_models_change():
+    pace = Pace(seconds_a_row=0.02)
+    model = served(pace)
+
+    async def main():
+        queue = batcher(max_batch_rows=1_000, max_wait_s=0.3, swap_patience=4.0)
+        await put(queue, model, "learn", rows=10)
+        pace.go.clear()
+        futures = [put(queue, model, "running", rows=10)]
+        await asyncio.sleep(0.01)
+        futures += [put(queue, model, "first", rows=10)]
+        with pytest.raises(HttpFault, match=r"longer than 0\.3 s"):
+            put(queue, model, "too many", rows=10)
+        queue.patient = lambda: True
+        futures += [put(queue, model, "patient", rows=10)]
+        await asyncio.sleep(0.35)  # longer than either would have had
+        pace.go.set()
+        await asyncio.gather(*futures)
+
+    asyncio.run(main())
+    assert pace.batches[-1] == ["first", "patient"]
+
+
 def test_a_batch_is_no_larger_than_its_earliest_deadline_allows():
     pace = Pace(seconds_a_row=0.01)
     model = served(pace)

@@ -67,6 +67,34 @@ def test_the_way_back_needs_no_loading(tiny, swap):
     assert swap.switch(one(tiny)).named("a").ranker is first.ranker
 
 
+def test_it_is_under_way_from_the_first_byte_until_all_has_settled(
+    tiny, tmp_path, monkeypatch
+):
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr("serving.swap._SETTLE_S", 0.3)
+    turn, first, wanted = tmp_path / "turn", one(tiny), one(tiny, score=WATCH)
+    swap = Swap(load_models(first.models), first, RecentRequests(), turn=turn)
+
+    async def main():
+        assert not swap.under_way
+        with turn.open("w") as other:  # another replica of the machine loads
+            fcntl.flock(other, fcntl.LOCK_EX)
+            preparing = asyncio.create_task(swap.prepare(wanted))
+            await asyncio.sleep(0.4)
+            assert swap.under_way
+            assert not swap.has(wanted)
+        await preparing
+        assert swap.under_way
+        await asyncio.sleep(0.35)
+        assert not swap.under_way
+        swap.switch(wanted)
+        assert swap.under_way
+        await asyncio.sleep(0.35)
+        assert not swap.under_way
+
+    asyncio.run(main())
+
+
 def test_a_model_that_refuses_what_is_answered_now_is_refused(tiny):
     recent = RecentRequests()
     unknown = RankRequest(
