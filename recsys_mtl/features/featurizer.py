@@ -138,8 +138,8 @@ class Featurizer:
         Raises:
             DataError: A history is missing or has another number of rows.
         """
-        counts = FeatureCounts() if counts is None else counts
-        rows = raw if canonical else self.contract.canonical(raw, counts)
+        asked, counts = counts, FeatureCounts() if counts is None else counts
+        rows = raw if canonical else self.contract.canonical(raw, asked)
         time_B = self._time(rows)
         encoded: dict[str, pa.Array] = {}
         for feature in self.contract.features:
@@ -149,7 +149,7 @@ class Featurizer:
                     if not feature.history_only:
                         values = self._typed(rows, feature, counts)
                         ids = self.encoders.ids[name].ids(values)
-                        encoded[name] = _counted_ids(ids, name, counts)
+                        encoded[name] = _counted_ids(ids, name, asked)
                 case NumericFeature():
                     values = self._typed(rows, feature, counts)
                     counts.add(name, missing=values.null_count)
@@ -163,11 +163,11 @@ class Featurizer:
                     encoded[name] = lists.lists
                 case TimePartFeature():
                     ids = time_part_ids(time_B, feature.part, feature.utc_offset_hours)
-                    encoded[name] = _counted_ids(ids, name, counts)
+                    encoded[name] = _counted_ids(ids, name, asked)
                 case CrossFeature():
                     columns = [flat(rows.column(c)) for c in feature.columns]
                     ids = crossed(columns, feature.buckets, name)
-                    encoded[name] = _counted_ids(ids, name, counts)
+                    encoded[name] = _counted_ids(ids, name, asked)
                 case HistoryFeature():
                     events = (histories or {}).get(name)
                     encoded |= self._history(feature, events, rows, time_B, counts)
@@ -364,9 +364,10 @@ def _schema(contract: RawContract, encoders: Encoders) -> FeatureSchema:
     return FeatureSchema(ids=tuple(ids), dense=tuple(dense), histories=tuple(histories))
 
 
-def _counted_ids(ids: np.ndarray, name: str, counts: FeatureCounts) -> pa.Array:
-    missing, unseen = (int(np.count_nonzero(ids == n)) for n in (MISSING, UNSEEN))
-    counts.add(name, missing=missing, unseen=unseen)
+def _counted_ids(ids: np.ndarray, name: str, counts: FeatureCounts | None) -> pa.Array:
+    if counts is not None:
+        missing, unseen = (int(np.count_nonzero(ids == n)) for n in (MISSING, UNSEEN))
+        counts.add(name, missing=missing, unseen=unseen)
     return pa.array(ids, pa.int32())
 
 

@@ -6,6 +6,7 @@ from typing import Final, final
 
 import pyarrow as pa
 
+from recsys_mtl.config.feature import TimePartFeature
 from recsys_mtl.features.contract import HIT, TIME, event_column
 from recsys_mtl.features.entity import EntityTable
 from recsys_mtl.features.featurizer import Featurizer
@@ -44,12 +45,25 @@ class FeatureSlice:
             for aggregate in contract.aggregates
             for part in (TIME, HIT)
         }
-        self._store = FeatureStore(
-            contract, _columns(store.users, stored), _columns(store.items, stored)
-        )
+        users, items = _columns(store.users, stored), _columns(store.items, stored)
+        self._store = FeatureStore(contract, users, items)
+        timed = any(isinstance(f, TimePartFeature) for f in contract.features)
+        self._joins_always = bool(contract.histories or contract.aggregates or timed)
+        self._fillable = {
+            name
+            for table in (users, items)
+            if table is not None
+            for name in table.columns
+            if name not in contract.stored_lists
+        }
 
     def encode(self, raw: pa.Table) -> pa.Table:
         """Join and encode rows; columns are those of the features, in their order."""
+        if not self._joins_always:
+            rows = self._featurizer.contract.canonical(raw, keep_codes=True)
+            if not any(rows.column(name).null_count for name in self._fillable):
+                # Nothing is left for the store to fill: half of the time is saved.
+                return self._featurizer.encode(rows, canonical=True)
         assembled = self._store.assemble(raw)
         return self._featurizer.encode(
             assembled.raw, assembled.histories, canonical=True
