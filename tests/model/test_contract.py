@@ -4,7 +4,6 @@ import itertools
 
 import pytest
 import torch
-from exported import assert_export_equals_eager
 
 from recsys_mtl.config.bottom import APEMSpec, DTRNSpec, FlatSpec
 from recsys_mtl.config.chain import AITMSpec, ESMMSpec, IndependentSpec
@@ -135,10 +134,6 @@ def test_extreme_numbers_stay_finite(network, batches):
     loss_T, _ = network.loss_T(logits, labels(network))
     assert loss_T.isfinite().all()
     assert network.predict(logits).isfinite().all()
-
-
-def test_export_equals_eager_at_another_batch_size(network, batches):
-    assert_export_equals_eager(network, batches)
 
 
 @pytest.mark.parametrize("gating", GATINGS, ids=lambda spec: spec.kind)

@@ -1,5 +1,7 @@
 """Every kind of every stage of a model, tiny; a new kind is one line here."""
 
+import itertools
+
 from recsys_mtl.config.bottom import APEMSpec, DTRNSpec, FlatSpec
 from recsys_mtl.config.chain import AITMSpec, ESMMSpec, IndependentSpec
 from recsys_mtl.config.gating import (
@@ -19,7 +21,7 @@ from recsys_mtl.config.tower import (
     WideDeepSpec,
 )
 
-__all__ = ["STAGES", "TASKS", "each_once", "name_of"]
+__all__ = ["STAGES", "TASKS", "each_once", "each_stack", "name_of"]
 
 # Of every kind of label one or more; a chain needs two that are binary.
 TASKS = (
@@ -77,6 +79,10 @@ STAGES = {
 }
 
 
+# Together every head, few in each: what it costs to export grows with them.
+MIXES = (("click", "order"), ("watch", "leave"), ("rating",), ("spend", "amount"))
+
+
 def name_of(combination) -> str:
     """Name a combination of stages for a test."""
     return "-".join(spec.kind for spec in combination)
@@ -89,3 +95,29 @@ def each_once() -> list[tuple]:
         tuple(kinds[k % len(kinds)] for kinds in lists)
         for k in range(max(map(len, lists)))
     ]
+
+
+def each_stack() -> list[tuple[dict, tuple]]:
+    """Pair every bottom, gating and tower with a few tasks and a chain that fits.
+
+    Tasks take turns, so that every kind of a stage meets every head.
+    """
+    lists = [list(enumerate(STAGES[name])) for name in ("bottom", "gating", "tower")]
+    stacks = []
+    for (b, bottom), (g, gating), (t, tower) in itertools.product(*lists):
+        mix = MIXES[(b + g + t) % len(MIXES)]
+        chain = STAGES["chain"][(g + t) % 3 if mix == STEPS else 0]
+        stages = {"bottom": bottom, "gating": gating, "chain": chain, "tower": tower}
+        if isinstance(gating, HoMESpec):
+            stages["gating"] = gating.model_copy(update={"groups": _groups(mix)})
+        stacks.append((stages, tuple(task for task in TASKS if task.name in mix)))
+    return stacks
+
+
+def _groups(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Deal some tasks out to the groups they have among all."""
+    own = {
+        group: tuple(name for name in of if name in names)
+        for group, of in GROUPS.items()
+    }
+    return {group: of for group, of in own.items() if of}
