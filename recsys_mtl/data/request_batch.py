@@ -19,7 +19,8 @@ __all__ = ["RequestBatch", "SchemaSplit"]
 class SchemaSplit:
     """Which encoded columns all candidates of a request share.
 
-    ``features.shared_column.shared_columns`` tells which; histories always are.
+    ``features.shared_column.shared_columns`` tells which. All columns of a history are
+    on the same side.
 
     Attributes:
         schema: Whole, as the network was built on it.
@@ -39,7 +40,7 @@ class SchemaSplit:
 
         Args:
             schema: As fitted.
-            shared: Encoded columns; all those of the histories must be among them.
+            shared: Encoded columns; all those of a history or none.
         """
         split = cls(
             schema,
@@ -47,8 +48,8 @@ class SchemaSplit:
             tuple(column for column in schema.columns if column not in shared),
         )
         for history in schema.histories:
-            for column in history.columns:
-                assert column in shared, f"{column}: histories are shared"
+            sides = {column in shared for column in history.columns}
+            assert len(sides) == 1, f"{history.name}: one side for all its columns"
         return split
 
     @property

@@ -69,6 +69,11 @@ class EncodedStore:
                 *entities.dense_columns,
                 *entities.lists,
             } - set(columns)
+            strange |= {
+                name
+                for name in entities.events
+                if not any(column.startswith(f"{name}.") for column in columns)
+            }
             if strange:
                 raise ArtifactError(
                     f"{folder / name} has columns that belong elsewhere "

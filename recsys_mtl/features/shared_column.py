@@ -26,8 +26,9 @@ def shared_columns(
     """Tell encoded columns apart by where their raw columns come from.
 
     A column is shared if every raw column behind it is of the user or the context (the
-    time of the request included) and the table of items cannot fill it; histories
-    always are. All others are the candidate's own.
+    time of the request included) and the table of items cannot fill it. Histories are
+    too, unless they keep only events that are like the item. All others are the
+    candidate's own.
 
     Args:
         schema: As fitted.
@@ -46,7 +47,17 @@ def shared_columns(
         if _is_shared(feature, varying)
         for column in _encoded_columns(feature)
     }
-    shared |= {c for history in schema.histories for c in history.columns}
+    like_items = {
+        history.name
+        for history in contract.histories
+        if not varying.isdisjoint(contract.match_types(history))
+    }
+    shared |= {
+        column
+        for history in schema.histories
+        if history.name not in like_items
+        for column in history.columns
+    }
     return frozenset(schema.columns) & shared
 
 

@@ -247,8 +247,9 @@ def _stored_events(
     found: dict[str, StoredEvents] = {}
     logs: list[EventLog] = []
     sizes = {field.name: field.size for field in featurizer.schema.ids}
-    histories = contract.histories if by == "user" else ()
-    for history in histories:
+    for history in contract.histories:
+        if by != "user" or history.match:
+            continue  # which events are like a candidate, raw values tell
         columns = contract.event_columns(history)
         lists = _event_lists(table, history.name, (*columns, TIME))
         if lists is None:

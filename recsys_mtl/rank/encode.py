@@ -72,7 +72,7 @@ class RequestEncoder:
     aggregates are cut from stored events as of the request's time. Whatever a request
     gives itself goes through the featurizer: only the features that read it, once for
     what candidates share. What features read of both sides, as a cross of user and
-    item, goes that way in every request.
+    item or a history of events like the candidate, goes that way in every request.
 
     Args:
         featurizer: Of the bundle.
@@ -95,9 +95,13 @@ class RequestEncoder:
             if isinstance(feature, TimePartFeature):
                 continue  # reads the time, which is never stored
             reads = frozenset(contract.reads(feature))
-            name = feature.name
-            column = f"{name}.count" if isinstance(feature, AggregateFeature) else name
-            if isinstance(feature, HistoryFeature) or column in split.shared:
+            name = column = feature.name
+            if isinstance(feature, AggregateFeature):
+                column = f"{name}.count"
+            elif isinstance(feature, HistoryFeature):
+                column = f"{name}.{feature.fields[0]}"
+                reads = reads.union(contract.match_types(feature))
+            if column in split.shared:
                 self._shared_reads[name] = reads
             elif column in split.own:
                 self._own_reads[name] = reads
@@ -105,13 +109,14 @@ class RequestEncoder:
         items = frozenset(() if store.items is None else store.items.columns)
         spec = contract.timestamp
         always = set() if spec is None else {spec.column}
-        # Which of two tables fills a cell is for the plain path to know, and which
-        # events are like a candidate.
-        ambiguous = (users & items) - contract.stored_lists
-        matched = any(history.match for history in contract.histories)
-        self._divisible = not (ambiguous or matched)
+        # Which of two tables fills a cell is for the plain path to know.
+        self._divisible = not (users & items) - contract.stored_lists
+        # Which events are like the scored row is told by raw values: never stored.
+        matched = {h.name for h in contract.histories if h.match}
         self._shared_always = _readers(self._shared_reads, always)
+        self._shared_always |= matched & self._shared_reads.keys()
         self._own_always = _readers(self._own_reads, {*always, self._user_key, *users})
+        self._own_always |= matched & self._own_reads.keys()
         self._shared_by_key = _readers(self._shared_reads, {self._user_key})
         self._own_by_key = _readers(self._own_reads, {self._item_key})
         if not encoded.users.keyed:
@@ -127,8 +132,7 @@ class RequestEncoder:
     def splits(self, parts: RankParts) -> bool:
         """Whether what candidates share can be encoded once in this request.
 
-        It cannot where a column of the impression differs from item to item, nor for
-        bundles with a history that keeps only events like the candidate.
+        It cannot where a column of the impression differs from item to item.
         """
         if not self._divisible:
             return False

@@ -75,7 +75,9 @@ class SideRows:
         self._stored_places = _spaced([self._place[n] for n in entities.dense_columns])
         features = featurizer.contract.features
         self._histories = [
-            f for f in features if isinstance(f, HistoryFeature) and shared
+            f
+            for f in features
+            if isinstance(f, HistoryFeature) and f"{f.name}.{f.fields[0]}" in columns
         ]
         aggregates = [
             f

@@ -33,7 +33,7 @@ def requests_of(encoded, schema):
         split = SchemaSplit.by_columns(schema, shared)
         request_N = np.repeat(np.arange(len(counts)), counts)
         users = encoded(len(counts), seed, **options).select(split.shared)
-        items = encoded(len(request_N), seed + 1).select(split.own)
+        items = encoded(len(request_N), seed + 1, **options).select(split.own)
         if not split.own:
             items = pa.table({"": pa.nulls(len(request_N))})
         return RequestBatch.of_tables(split, users, items, request_N)
@@ -74,6 +74,18 @@ def test_every_network_scores_requests_as_whole_rows(
         assert_equal_to_whole_rows(network, requests_of(counts))
 
 
+@pytest.mark.parametrize("combination", each_once(), ids=name_of)
+@pytest.mark.parametrize("history", ["clicks", "orders", ""])
+def test_histories_may_differ_from_candidate_to_candidate(
+    combination, history, network_of, requests_of
+):
+    shared = {c for c in SHARED if not c.startswith(f"{history}.")}
+    shared -= HISTORIES if not history else set()
+    network = network_of(tasks=TASKS, **dict(zip(STAGES, combination, strict=True)))
+    for counts in ([9, 30], [3, 0, 1], [40]):
+        assert_equal_to_whole_rows(network, requests_of(counts, shared))
+
+
 @pytest.mark.parametrize("counts", SIZES, ids=str)
 @pytest.mark.parametrize("numeric", ["raw", "linear"])
 def test_any_requests(counts, numeric, network_of, requests_of):
@@ -98,8 +110,9 @@ def test_any_requests(counts, numeric, network_of, requests_of):
 def test_any_pooling(pooling, history_length, network_of, requests_of):
     network = network_of(pooling=pooling)
     for counts in ([40], [9, 30, 11], [1, 2], [0, 25]):
-        batch = requests_of(counts, history_length=history_length)
-        assert_equal_to_whole_rows(network, batch)
+        for shared in (SHARED, SHARED - HISTORIES):
+            batch = requests_of(counts, shared, history_length=history_length)
+            assert_equal_to_whole_rows(network, batch)
 
 
 @pytest.mark.parametrize(

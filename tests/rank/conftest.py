@@ -138,11 +138,12 @@ def lean(tmp_path_factory) -> Made:
 
 @pytest.fixture(scope="session")
 def alike(tmp_path_factory) -> Made:
-    """A history that keeps only events of the candidate's brand."""
-    history = SEEN | {"fields": ["brand", "clicked"], "match": ["brand"]}
+    """Histories that keep only events of the candidate's brand, or of its position."""
+    brand = SEEN | {"fields": ["brand", "clicked"], "match": ["brand"]}
+    here = {"name": "here", "fields": ["position", "clicked"], "match": ["position"]}
     features = [f for f in OWN_FEATURES if f["name"] not in ("pair", "clicks")]
     spec = _spec(
-        [*SHARED_FEATURES, *features, history],
+        [*SHARED_FEATURES, *features, brand, SEEN | here],
         items={"source": {"kind": "parquet", "path": "unused"}},
     )
     return _make(tmp_path_factory.mktemp("alike"), spec, whole_users=False)

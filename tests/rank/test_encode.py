@@ -1,5 +1,7 @@
 """Requests encoded the fast way against the plain path over raw rows."""
 
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_mtl.data.batch import to_batch
+from recsys_mtl.errors import ArtifactError
 from recsys_mtl.export.bundle import load_bundle
 from recsys_mtl.export.encoded import EncodedStore, encode_store
 from recsys_mtl.rank.encode import RequestEncoder
@@ -66,6 +69,11 @@ def rich_pair(rich):
 
 
 @pytest.fixture(scope="module")
+def alike_pair(alike):
+    return Both(alike)
+
+
+@pytest.fixture(scope="module")
 def lean_pair(lean):
     return Both(lean)
 
@@ -111,12 +119,18 @@ def histories(draw, fields):
 
 
 clicks = histories({"item_id": items, "brand": item_cells["brand"]})
-seen = histories({"item_id": items, "click": st.sampled_from([0, 1, None])})
+clicked = st.sampled_from([0, 1, None])
+seen = histories({"item_id": items, "click": clicked})
+seen_alike = histories({"brand": item_cells["brand"], "click": clicked})
+
+
+of_rich = some_of({"clicks": clicks, "seen": seen})
+here = histories({"position": context_cells["position"], "click": clicked})
+of_alike = some_of({"seen": seen_alike, "here": here})
 
 
 @st.composite
-def rich_requests(draw):
-    given_histories = some_of({"clicks": clicks, "seen": seen})
+def rich_requests(draw, given_histories=of_rich):
     user = UserInput(
         id=draw(users),
         features=draw(some_of(user_cells)),
@@ -151,6 +165,12 @@ def test_a_request_is_encoded_as_its_raw_rows_are(rich_pair, request):
 
 
 @MANY
+@given(request=rich_requests(of_alike))
+def test_so_is_one_with_histories_like_the_candidate(alike_pair, request):
+    alike_pair.check([request])
+
+
+@MANY
 @given(request=lean_requests())
 def test_so_is_one_whose_keys_are_written_in_several_ways(lean_pair, request):
     lean_pair.check([request])
@@ -160,6 +180,12 @@ def test_so_is_one_whose_keys_are_written_in_several_ways(lean_pair, request):
 @given(requests=st.lists(rich_requests(), min_size=2, max_size=5))
 def test_requests_that_are_encoded_together_do_not_mix(rich_pair, requests):
     rich_pair.check(requests)
+
+
+@settings(max_examples=30)
+@given(requests=st.lists(rich_requests(of_alike), min_size=2, max_size=5))
+def test_nor_do_those_with_histories_like_the_candidate(alike_pair, requests):
+    alike_pair.check(requests)
 
 
 @settings(max_examples=30)
@@ -177,18 +203,19 @@ def test_a_bundle_without_features_of_rows_is_encoded_too(bare):
     both.check(asks)
 
 
-def test_histories_like_the_candidate_are_for_the_plain_path(alike):
-    both = Both(alike)
-    request = RankRequest(user=UserInput(id="u1"), item_ids=[101, 102])
-    assert not both.encoder.splits(both.reader.ranking(request, NOW_US))
-    ranker = Ranker(both.bundle)
-    response = ranker.rank(request, now_us=NOW_US)
-    raw = pa.table(
-        {"user_id": ["u1"] * 2, "item_id": [101, 102], "at": [NOW_US // 10**6] * 2}
-    )
-    expected = ranker.score(raw).score_B
-    scores = {item.id: item.score for item in response.items}
-    np.testing.assert_allclose([scores[101], scores[102]], expected, atol=1e-5)
+def test_histories_like_the_candidate_score_as_their_rows_do(alike_pair):
+    split = alike_pair.bundle.split
+    assert {"seen.brand", "seen.clicked"} <= {*split.own}
+    assert {"here.position", "here.clicked"} <= {*split.shared}
+    ranker, ids = Ranker(alike_pair.bundle), [*range(98, 117)]
+    for user in ("u1", "u2", "nobody"):
+        request = RankRequest(user=UserInput(id=user), item_ids=ids)
+        response = ranker.rank(request, now_us=NOW_US)
+        at = [NOW_US // 10**6] * len(ids)
+        raw = pa.table({"user_id": [user] * len(ids), "item_id": ids, "at": at})
+        expected = ranker.score(raw).score_B
+        scores = {item.id: item.score for item in response.items}
+        np.testing.assert_allclose([scores[i] for i in ids], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("second", [0, 1, 25, 26, 49, 50, 60])
@@ -215,6 +242,15 @@ def test_encoding_at_loading_is_encoding_at_writing(rich):
             np.testing.assert_array_equal(array, expected[name])
 
 
+def test_stored_events_that_no_request_could_share_are_refused(rich_pair, tmp_path):
+    store = rich_pair.bundle.encoded
+    events = store.items.events | {"seen": store.users.events["seen"]}
+    items = dataclasses.replace(store.items, events=events)
+    dataclasses.replace(store, items=items).save(tmp_path)
+    with pytest.raises(ArtifactError, match=r"belong elsewhere \(seen\)"):
+        EncodedStore.load(tmp_path, store.split)
+
+
 def test_a_column_that_differs_from_item_to_item_is_for_the_plain_path(rich_pair):
     def splits(**features):
         items = [ItemInput(id=101, features=features), ItemInput(id=102)]
@@ -223,6 +259,13 @@ def test_a_column_that_differs_from_item_to_item_is_for_the_plain_path(rich_pair
 
     assert splits(price=3.0, brand="x")
     assert not splits(position=1)
+
+
+def test_so_is_one_that_tells_which_events_are_alike(alike_pair):
+    items = [ItemInput(id=101, features={"position": 1}), ItemInput(id=102)]
+    request = RankRequest(user=UserInput(id="u1"), items=items)
+    parts = alike_pair.reader.ranking(request, NOW_US)
+    assert not alike_pair.encoder.splits(parts)
 
 
 def test_what_is_mapped_is_never_written(rich_pair):

@@ -33,8 +33,9 @@ class RequestEmbedded(NamedTuple):
         shared_RM: Numbers that candidates share.
         own_NM: Numbers of each candidate.
         request_N: Request of each candidate.
-        sequences: Histories that the bottom pools: events once a request, queries of
-            each candidate.
+        sequences: Histories that the bottom pools: events once a request, or of each
+            candidate where they differ; queries of each candidate.
+        sequence_rows: For each of them, the list of events that each candidate reads.
         contexts: For each candidate.
     """
 
@@ -44,6 +45,7 @@ class RequestEmbedded(NamedTuple):
     own_NM: Float[Tensor, "rows own_dense"]
     request_N: Int[Tensor, " rows"]
     sequences: tuple[EventSequence, ...]
+    sequence_rows: tuple[Int[Tensor, " rows"], ...]
     contexts: tuple[Float[Tensor, "rows _ _"], ...]
 
 
@@ -82,6 +84,7 @@ class RequestEmbedding:
         lists = frozenset(field.name for field in split.schema.ids if field.multi)
         plain = (*embedding.pooled_columns, *embedding.candidates)
         shared = frozenset(split.shared)
+        self._is_shared = [history.columns[0] in shared for history in self._histories]
         self._shared = SideColumns(
             self._stack, [c for c in plain if c in shared], lists
         )
@@ -117,24 +120,28 @@ class RequestEmbedding:
             for context, rows in zip(self._contexts, self._rows[1:], strict=True)
         )
         shared_blocks, own_blocks = [shared_RFD], [own_NFD]
-        sequences = []
-        for history, events_EKD in zip(self._histories, events, strict=True):
-            if batch.num_requests == 1 and _averages(history):
+        sequences, sequence_rows = [], []
+        for history, is_shared, events_EKD in zip(
+            self._histories, self._is_shared, events, strict=True
+        ):
+            if is_shared and batch.num_requests == 1 and _averages(history):
                 shared_blocks.append(_mean_of_all(events_EKD))
                 continue
-            length_R = lengths_of(batch.shared, history.columns[0])
+            side = batch.shared if is_shared else batch.own
+            length_S = lengths_of(side, history.columns[0])
             if history.pooling is not None and not history.pooling.reads_candidate:
-                nothing = events_EKD.new_empty(len(length_R), 0, self._stack.dim)
-                sequence = EventSequence(events_EKD, length_R, nothing)
-                shared_blocks.append(history(sequence))
+                nothing = events_EKD.new_empty(len(length_S), 0, self._stack.dim)
+                sequence = EventSequence(events_EKD, length_S, nothing)
+                (shared_blocks if is_shared else own_blocks).append(history(sequence))
                 continue
             query_NQD = self._queries(history, shared_RFD, own_NFD, request_N)
-            sequence = EventSequence(events_EKD, length_R, query_NQD)
+            sequence = EventSequence(events_EKD, length_S, query_NQD)
+            row_N = request_N if is_shared else torch.arange(len(request_N))
             if history.pooling is None:
                 sequences.append(sequence)
+                sequence_rows.append(row_N)
             else:
-                pooled = history.pooling.pool_requests(*sequence, request_N)
-                own_blocks.append(pooled)
+                own_blocks.append(history.pooling.pool_requests(*sequence, row_N))
         if self._numbers is not None:
             shared_MD, own_MD = self._numbers
             shared_blocks.append(dense_RM[:, :, None] * shared_MD)
@@ -147,6 +154,7 @@ class RequestEmbedding:
             dense_NM,
             request_N,
             tuple(sequences),
+            tuple(sequence_rows),
             contexts,
         )
 
@@ -162,8 +170,10 @@ class RequestEmbedding:
             both = torch.cat([shared.index_select(0, request_N), own], dim=1)
             parts.append(both.index_select(1, torch.from_numpy(order)))
         sequences = []
-        for events_EKD, length_R, query_NQD in embedded.sequences:
-            place_X, length_N = repeat_events(length_R, request_N)
+        for (events_EKD, length_S, query_NQD), row_N in zip(
+            embedded.sequences, embedded.sequence_rows, strict=True
+        ):
+            place_X, length_N = repeat_events(length_S, row_N)
             repeated = events_EKD.index_select(0, place_X)
             sequences.append(EventSequence(repeated, length_N, query_NQD))
         fields_NFD, dense_NM = parts
@@ -178,9 +188,10 @@ class RequestEmbedding:
         shared = [plain.index(column) for column in self._shared.columns]
         own = [plain.index(column) for column in self._own.columns]
         end = len(plain)
-        for history in self._histories:
+        for history, is_shared in zip(self._histories, self._is_shared, strict=True):
             if history.pooling is not None:
-                side = own if history.pooling.reads_candidate else shared
+                once = is_shared and not history.pooling.reads_candidate
+                side = shared if once else own
                 side += range(end, end + len(history.columns))
                 end += len(history.columns)
         if self._embedding.numbers is not None:
@@ -196,8 +207,12 @@ class RequestEmbedding:
                 *shared,
                 *own,
                 *(
-                    self._stack.event_places(batch.shared, history.columns)
-                    for history in self._histories
+                    self._stack.event_places(
+                        batch.shared if is_shared else batch.own, history.columns
+                    )
+                    for history, is_shared in zip(
+                        self._histories, self._is_shared, strict=True
+                    )
                 ),
             ]
         )
