@@ -151,9 +151,9 @@ def test_what_the_table_of_items_fills_is_the_candidates():
     assert set(SPLIT.shared) - shared == {"price", "price_level"}
 
 
-def test_histories_cannot_be_the_candidates():
-    with pytest.raises(AssertionError, match=r"clicks\.item_id: histories are shared"):
-        SchemaSplit.by_columns(SCHEMA, ("who",))
+def test_columns_of_a_history_stay_together():
+    with pytest.raises(AssertionError, match=r"clicks: one side for all its columns"):
+        SchemaSplit.by_columns(SCHEMA, ("clicks.item_id",))
 
 
 @settings(deadline=None, max_examples=30)
