@@ -72,7 +72,9 @@ class Batcher:
     are dropped before they cost anything.
 
     All but the scoring happens on the event loop, so there are no locks; every turn of
-    the worker ends in ``_done``, which starts the next one.
+    the worker ends in ``_done``, which starts the next one. Batches that should take
+    less than ``inline_s`` are scored on the loop too: two threads that want Python's
+    lock lose more to each other.
 
     Args:
         batching: Size of a batch.
@@ -87,6 +89,7 @@ class Batcher:
 
     def __init__(self, batching: BatchingSettings, overload: OverloadSettings) -> None:
         self._max_batch_rows = batching.max_batch_rows
+        self._inline_s = batching.inline_s
         self._overload = overload
         self._queues: dict[ServedModel, _Queue] = {}
         self._costs: WeakKeyDictionary[ServedModel, CostEstimate] = WeakKeyDictionary()
@@ -195,10 +198,7 @@ class Batcher:
         queue.jobs.append(job)
         queue.rows += rows
         job.future.add_done_callback(lambda _: self._forget(model, job))
-        if self._running is None and not self._flush_is_due:
-            # Not now, but with whatever else the loop has ready in this round.
-            self._flush_is_due = True
-            loop.call_soon(self._flush)
+        self._flush_soon(loop)
         return job.future
 
     def close(self) -> None:
@@ -232,6 +232,12 @@ class Batcher:
             if not queue.jobs:
                 del self._queues[model]
 
+    def _flush_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Flush with whatever else the loop has ready in this round."""
+        if self._running is None and not self._flush_is_due:
+            self._flush_is_due = True
+            loop.call_soon(self._flush)
+
     def _flush(self) -> None:
         self._flush_is_due = False
         while self._running is None and self._queues:
@@ -244,8 +250,14 @@ class Batcher:
             if jobs:
                 assert self._loop is not None
                 rows = sum(job.rows for job in jobs)
-                self._running = _batch(model, jobs, rows)
-                self._worker.submit(self._work, self._loop, self._running)
+                batch = _batch(model, jobs, rows)
+                if 0.0 < self._cost(model).of(len(jobs), rows) < self._inline_s:
+                    self._score_here(batch)
+                    if self._queues:  # after whoever else the loop has to serve
+                        self._flush_soon(self._loop)
+                    return
+                self._running = batch
+                self._worker.submit(self._work, self._loop, batch)
 
     def _take(self, queue: _Queue, cost: CostEstimate) -> list[_Job]:
         jobs: list[_Job] = []
@@ -285,6 +297,11 @@ class Batcher:
             return too_late()
         return None
 
+    def _score_here(self, batch: _Batch) -> None:
+        outcomes = _outcomes(batch.note, batch.note.asks, 0)
+        self._learn(batch, time.monotonic() - batch.started)
+        self._answer(batch, outcomes)
+
     def _work(self, loop: asyncio.AbstractEventLoop, batch: _Batch) -> None:
         """Run in the worker; may not touch anything of ``self``."""
         outcomes = _outcomes(batch.note, batch.note.asks, 0)
@@ -300,9 +317,17 @@ class Batcher:
         seconds: float,
     ) -> None:
         self._running = None
-        self._cost(batch.model).learn(len(batch.jobs), batch.rows, seconds=seconds)
+        self._learn(batch, seconds)
         # First the worker, then the answers, so that it does not wait for them.
         self._flush()
+        self._answer(batch, outcomes)
+
+    def _learn(self, batch: _Batch, seconds: float) -> None:
+        self._cost(batch.model).learn(len(batch.jobs), batch.rows, seconds=seconds)
+
+    def _answer(
+        self, batch: _Batch, outcomes: Sequence[Answer | BaseException]
+    ) -> None:
         batch.note.outcomes = outcomes
         try:
             self.watch(batch.note)

@@ -181,6 +181,13 @@ class BatchingSettings(_Settings):
         2_048,
         description="candidates scored in one go; a single request may have more",
     )
+    inline_s: float = Field(
+        0.003,
+        ge=0.0,
+        allow_inf_nan=False,
+        description="batches that should take less are scored by the thread that also "
+        "talks, which handing them over and back would hold up as long; 0 for none",
+    )
 
 
 class OverloadSettings(_Settings):

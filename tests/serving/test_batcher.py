@@ -29,7 +29,7 @@ class Pace:
 
     def __init__(self, seconds_a_row=0.0):
         self.card = CARD
-        self.batches = []
+        self.batches, self.threads = [], []
         self.seconds_a_row = seconds_a_row
         self.go = threading.Event()
         self.go.set()
@@ -37,6 +37,7 @@ class Pace:
     def respond(self, requests, *, now_us, observation):
         assert now_us > 1_600_000_000_000_000
         self.batches.append([request.request_id for request in requests])
+        self.threads.append(threading.current_thread())
         assert self.go.wait(20)
         rows = sum(len(request.rows) for request in requests)
         time.sleep(rows * self.seconds_a_row)
@@ -59,9 +60,9 @@ def ask(number, rows=1, model=None):
 
 
 def batcher(**bounds):
-    rows = bounds.pop("max_batch_rows", 10)
+    rows, inline_s = bounds.pop("max_batch_rows", 10), bounds.pop("inline_s", 0.0)
     return Batcher(
-        BatchingSettings(max_batch_rows=rows),
+        BatchingSettings(max_batch_rows=rows, inline_s=inline_s),
         OverloadSettings(**{"max_wait_s": LONG} | bounds),
     )
 
@@ -261,6 +262,50 @@ def test_who_waited_longer_than_the_bound_is_refused_and_costs_nothing():
 
     asyncio.run(main())
     assert pace.batches == [["running"], ["soon"]]
+
+
+def test_short_batches_are_scored_where_they_arrive():
+    pace = Pace(seconds_a_row=0.002)
+    model, here = served(pace), threading.current_thread()
+
+    async def main():
+        queue = batcher(max_batch_rows=100, inline_s=0.03)
+        await put(queue, model, "first", rows=1)  # nobody knows yet how long it takes
+        await put(queue, model, "short", rows=5)
+        await put(queue, model, "long", rows=40)
+        futures = [put(queue, model, n, rows=2) for n in range(3)]
+        await asyncio.gather(*futures)
+        broken = put(queue, model, "broken", kind="poison")
+        refused = put(queue, model, "refused", kind="bad")
+        fine = put(queue, model, "fine")
+        told = await asyncio.gather(broken, refused, fine, return_exceptions=True)
+        assert [type(one).__name__ for one in told] == [
+            "ZeroDivisionError",
+            "RequestError",
+            "SimpleNamespace",
+        ]
+
+    asyncio.run(main())
+    assert pace.batches[:4] == [["first"], ["short"], ["long"], ["0", "1", "2"]]
+    assert [t is here for t in pace.threads[:4]] == [False, True, False, True]
+
+
+def test_a_flood_of_short_batches_leaves_the_loop_its_turns():
+    pace = Pace()
+    model = served(pace)
+
+    async def main():
+        queue = batcher(max_batch_rows=1, inline_s=LONG)
+        await put(queue, model, "learn")
+        futures = [put(queue, model, n) for n in range(20)]
+        turns = 0
+        while not all(future.done() for future in futures):
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= 20
+
+    asyncio.run(main())
+    assert len(pace.batches) == 21
 
 
 def test_requests_may_wait_longer_while_models_change():

@@ -53,6 +53,7 @@ def server(tiny):
     settings = ServingSettings.of_bundle(
         tiny.bundle,
         server={"engine": "uvicorn", "port": 0},
+        batching={"inline_s": 0},  # a held model holds its thread alone
         overload={"default_timeout_s": 60, "max_wait_s": 60},
     )
     with running(settings) as client:
