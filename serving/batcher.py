@@ -198,7 +198,10 @@ class Batcher:
         queue.jobs.append(job)
         queue.rows += rows
         job.future.add_done_callback(lambda _: self._forget(model, job))
-        self._flush_soon(loop)
+        if self._running is None and not self._flush_is_due:
+            # Not now, but with whatever else the loop has ready in this round.
+            self._flush_is_due = True
+            loop.call_soon(self._flush)
         return job.future
 
     def close(self) -> None:
@@ -232,12 +235,6 @@ class Batcher:
             if not queue.jobs:
                 del self._queues[model]
 
-    def _flush_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Flush with whatever else the loop has ready in this round."""
-        if self._running is None and not self._flush_is_due:
-            self._flush_is_due = True
-            loop.call_soon(self._flush)
-
     def _flush(self) -> None:
         self._flush_is_due = False
         while self._running is None and self._queues:
@@ -250,14 +247,12 @@ class Batcher:
             if jobs:
                 assert self._loop is not None
                 rows = sum(job.rows for job in jobs)
-                batch = _batch(model, jobs, rows)
+                self._running = _batch(model, jobs, rows)
                 if 0.0 < self._cost(model).of(len(jobs), rows) < self._inline_s:
-                    self._score_here(batch)
-                    if self._queues:  # after whoever else the loop has to serve
-                        self._flush_soon(self._loop)
-                    return
-                self._running = batch
-                self._worker.submit(self._work, self._loop, batch)
+                    # After whatever else the loop has to do, answers above all.
+                    self._loop.call_soon(self._score_here, self._running)
+                else:
+                    self._worker.submit(self._work, self._loop, self._running)
 
     def _take(self, queue: _Queue, cost: CostEstimate) -> list[_Job]:
         jobs: list[_Job] = []
@@ -298,9 +293,9 @@ class Batcher:
         return None
 
     def _score_here(self, batch: _Batch) -> None:
+        batch.started = time.monotonic()
         outcomes = _outcomes(batch.note, batch.note.asks, 0)
-        self._learn(batch, time.monotonic() - batch.started)
-        self._answer(batch, outcomes)
+        self._done(batch, outcomes, time.monotonic() - batch.started)
 
     def _work(self, loop: asyncio.AbstractEventLoop, batch: _Batch) -> None:
         """Run in the worker; may not touch anything of ``self``."""
@@ -317,17 +312,9 @@ class Batcher:
         seconds: float,
     ) -> None:
         self._running = None
-        self._learn(batch, seconds)
+        self._cost(batch.model).learn(len(batch.jobs), batch.rows, seconds=seconds)
         # First the worker, then the answers, so that it does not wait for them.
         self._flush()
-        self._answer(batch, outcomes)
-
-    def _learn(self, batch: _Batch, seconds: float) -> None:
-        self._cost(batch.model).learn(len(batch.jobs), batch.rows, seconds=seconds)
-
-    def _answer(
-        self, batch: _Batch, outcomes: Sequence[Answer | BaseException]
-    ) -> None:
         batch.note.outcomes = outcomes
         try:
             self.watch(batch.note)

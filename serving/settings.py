@@ -185,8 +185,8 @@ class BatchingSettings(_Settings):
         0.003,
         ge=0.0,
         allow_inf_nan=False,
-        description="batches that should take less are scored by the thread that also "
-        "talks, which handing them over and back would hold up as long; 0 for none",
+        description="batches that should take less are scored by the thread that reads "
+        "and answers, which saves two changes of threads; 0 for none",
     )
 
 
