@@ -204,7 +204,7 @@ class OverloadSettings(_Settings):
         description="bytes of bodies that a replica holds at once; more get 429",
     )
     max_wait_s: PositiveFloat = Field(
-        0.1,
+        0.05,
         description="requests that wait longer for others, or would by the running "
         "estimate, get 429: the p99 to keep under overload, but for a batch or two",
     )
