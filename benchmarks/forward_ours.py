@@ -32,6 +32,7 @@ from recsys_mtl.model.build import build_network
 from recsys_mtl.model.embeddings import ByteRows, FloatRows, stacks_of
 from recsys_mtl.model.network import Network
 from recsys_mtl.model.request_network import RequestNetwork
+from recsys_mtl.train.device import has_bf16
 
 _DIM = 16
 _STATS = TaskStats(rows=9, positives=4, mean=0.4, log_mean=0.7, log_std=0.5)
@@ -144,13 +145,9 @@ class _Made:
         if self.packed is not None:
             packed = self.packed
             calls["by hand: FBGEMM, packed weights"] = lambda: packed(looked_up())
-        if "avx512_bf16" in _flags() or "amx_bf16" in _flags():
-
-            def bf16() -> object:
-                with torch.autocast("cpu", torch.bfloat16):
-                    return self.prepared.score(requests)
-
-            calls["engine eager, bf16"] = bf16
+        if has_bf16(torch.device("cpu")):
+            bf16 = EagerEngine(self.prepared, bf16=True)
+            calls["engine eager, bf16"] = lambda: bf16.score(requests)
         else:
             # It runs all the same, several times slower than float32.
             self.lacking["engine eager, bf16"] = "the processor has no bf16"
@@ -242,11 +239,6 @@ def _table(rows: int, *, seed: int) -> pa.Table:
         for m in range(NUM_NUMERIC)
     }
     return pa.table(ids | numbers)
-
-
-def _flags() -> str:
-    path = Path("/proc/cpuinfo")
-    return path.read_text() if path.exists() else ""
 
 
 if __name__ == "__main__":

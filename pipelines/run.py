@@ -18,12 +18,12 @@ from pipelines.summary import (
     Metrics,
     RunSummary,
     SeedResult,
-    TableRounding,
     installed,
     over_seeds,
 )
 from recsys_mtl.calibrate import Calibration, check_labels, wants_calibration
 from recsys_mtl.config.recipe import Recipe
+from recsys_mtl.evaluate.rounding import Rounding
 from recsys_mtl.features.manifest import FeatureManifest
 from recsys_mtl.progress import OnProgress, Progress, silent
 
@@ -276,10 +276,9 @@ class _Run:
         work = self._told("report", lambda: self._write_report(metrics, rounding))
         self._ledger.record("report", key, work)
 
-    def _write_report(self, metrics: Metrics, rounding: TableRounding | None) -> None:
+    def _write_report(self, metrics: Metrics, rounding: Rounding | None) -> None:
         from pipelines.evaluate import read_predictions, read_uncalibrated
         from recsys_mtl.evaluate.report import write_report
-        from recsys_mtl.evaluate.rounded_tables import RoundedTables
 
         history = json.loads((self._output / "history.json").read_text())
         best = next(check for check in reversed(history) if check["best"])
@@ -294,19 +293,17 @@ class _Run:
             prediction_BT=made.prediction_BT,
             curves=made.curves,
             uncalibrated=read_uncalibrated(predictions),
-            rounded=None if rounding is None else RoundedTables(**dict(rounding)),
+            rounding=rounding,
             command=self._options.command,
             counts=FeatureManifest.load(self._tables).counts,
             seconds=self._ledger.seconds,
         )
 
-    def _rounding(self) -> TableRounding | None:
-        """What the bundle says of its tables, if they are rounded."""
+    def _rounding(self) -> Rounding | None:
+        """What the bundle says of its rounding, if there is any."""
         info = json.loads((self._output / "bundle" / "bundle.json").read_text())
-        tables = info.get("tables")
-        if tables is None or tables["kind"] == "float32":
-            return None
-        return TableRounding.model_validate(tables)
+        rounding = Rounding.model_validate(info["tables"])
+        return rounding if rounding.rounds else None
 
     def _bundle(self, key: str, metrics: Metrics) -> None:
         folder = self._output / "bundle"
@@ -315,16 +312,14 @@ class _Run:
 
         def work() -> None:
             from recsys_mtl.export.bundle import write_bundle
-            from recsys_mtl.export.rounding import TableInfo
             from recsys_mtl.train.checkpoint import load_network
 
             shutil.rmtree(folder, ignore_errors=True)
             network = load_network(self._recipe, self._tables, self._output)
 
-            def on_tables(stored: TableInfo) -> None:
+            def on_rounding(rounding: Rounding) -> None:
                 # Known only now; the page in the bundle is to tell it as well.
-                if stored.kind != "float32":
-                    rounding = TableRounding.model_validate(stored.model_dump())
+                if rounding.rounds:
                     self._write_report(metrics, rounding)
 
             write_bundle(
@@ -335,7 +330,7 @@ class _Run:
                 metrics=metrics,
                 report=self._output / "report.html",
                 calibration=_calibration(self._output),
-                on_tables=on_tables,
+                on_rounding=on_rounding,
             )
 
         self._ledger.record("bundle", key, self._told("bundle", work))

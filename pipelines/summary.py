@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from recsys_mtl.evaluate.rounding import Rounding
+
 __all__ = [
     "Metrics",
     "RunSummary",
     "SeedResult",
-    "TableRounding",
     "installed",
     "over_seeds",
 ]
@@ -46,24 +47,6 @@ class SeedResult(BaseModel):
     metrics: Metrics
 
 
-class TableRounding(BaseModel):
-    """What rounding did to the bundle's embedding tables.
-
-    Attributes:
-        kind: Of their numbers.
-        bytes: That they take.
-        float32_bytes: That they would take as trained.
-        auc: By binary task its AUC on validation rows as trained, and as stored.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: str
-    bytes: int
-    float32_bytes: int
-    auc: dict[str, tuple[float, float]]
-
-
 class RunSummary(BaseModel):
     """The outcome of a run.
 
@@ -80,7 +63,7 @@ class RunSummary(BaseModel):
         report: Where the report lies.
         request: What the server was asked, if it was.
         response: What it answered.
-        rounding: Of the embedding tables; null where they are stored as trained.
+        rounding: Of tables and products; null where both are as trained.
         versions: Of Python and of the packages that make the numbers.
     """
 
@@ -98,7 +81,7 @@ class RunSummary(BaseModel):
     report: str
     request: dict[str, Any] | None
     response: dict[str, Any] | None
-    rounding: TableRounding | None = None
+    rounding: Rounding | None = None
     versions: dict[str, str]
 
 

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from recsys_mtl.evaluate.rounded_tables import RoundedTables
+from recsys_mtl.evaluate.rounding import Rounding
 
 if TYPE_CHECKING:
     # Only for their types: they bring in the shells.
@@ -140,7 +140,7 @@ def closing_page(
         metrics_table(summary.metrics, summary.deviations),
     ]
     if summary.rounding is not None:
-        parts += _rounded(RoundedTables(**dict(summary.rounding)))
+        parts += _rounded(summary.rounding)
     if summary.response is not None:
         parts += [Text("\nOne ranked request", style="bold"), _ranked(summary.response)]
     parts += [Text("\nWhere things lie", style="bold"), _places(summary, folder)]
@@ -170,16 +170,16 @@ def tables_page(manifest: "FeatureManifest", folder: "Path") -> RenderableType:
     return Group(table, Text(f"feature tables: {folder}"))
 
 
-def _rounded(tables: RoundedTables) -> list[RenderableType]:
-    """Say what rounding the embedding tables saved, and what it cost."""
-    heading = Text(f"\n{tables.heading}", style="bold")
-    if not tables.auc:
+def _rounded(rounding: Rounding) -> list[RenderableType]:
+    """Say what rounding saved, and what it cost."""
+    heading = Text(f"\n{rounding.heading}", style="bold")
+    if not rounding.auc:
         return [heading]
     table = Table(box=None, pad_edge=False)
     table.add_column("task", no_wrap=True)
-    for head in ("AUC as trained", "as stored", "difference"):
+    for head in ("AUC as trained", "as served", "difference"):
         table.add_column(head, justify="right", no_wrap=True)
-    for row in tables.rows():
+    for row in rounding.rows():
         table.add_row(*row)
     return [heading, table, Text("of validation rows", style="dim")]
 

@@ -20,7 +20,12 @@ class ExportSpec(Spec):
     max_auc_loss: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0005,
         description="AUC on validation rows that a binary task may lose by rounded "
-        "tables; more, and no bundle is written",
+        "tables and products; more, and no bundle is written",
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="products in serving; bf16: on processors that have them "
+        "(AVX512-BF16, AMX), by PyTorch, and as fp32 on all others",
     )
     engine: Literal["auto", "eager", "onnx"] = Field(
         "auto",

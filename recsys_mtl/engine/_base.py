@@ -22,5 +22,5 @@ class AbstractEngine(abc.ABC):
         """Give for each task ``(N, its logits)`` in float32, no candidates included.
 
         Equal to the network's logits on ``batch.joined()`` but for rounding, and what
-        quantised tables lose.
+        quantised tables or products in bf16 lose.
         """

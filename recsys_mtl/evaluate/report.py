@@ -25,7 +25,7 @@ from recsys_mtl.evaluate.chart import (
 from recsys_mtl.evaluate.curve import Curve
 from recsys_mtl.evaluate.metric import binary_metrics
 from recsys_mtl.evaluate.report_column import CALIBRATION_COLUMNS, COLUMNS, Column
-from recsys_mtl.evaluate.rounded_tables import RoundedTables
+from recsys_mtl.evaluate.rounding import Rounding
 from recsys_mtl.evaluate.task_chart import task_charts
 
 __all__ = ["write_report"]
@@ -50,7 +50,7 @@ def write_report(
     seconds: Mapping[str, float],
     curves: Mapping[str, Curve] | None = None,
     uncalibrated: Mapping[str, Float[np.ndarray, " batch"]] | None = None,
-    rounded: RoundedTables | None = None,
+    rounding: Rounding | None = None,
 ) -> None:
     """Write the page: metrics, curves, calibration, distributions, recipe, command.
 
@@ -70,7 +70,7 @@ def write_report(
         seconds: By stage, in order.
         curves: Test curves by task of levels or times.
         uncalibrated: By calibrated task, what the network itself says of test rows.
-        rounded: What rounding did to the tables, if they are stored so.
+        rounding: What rounding costs the bundle, if it rounds.
     """
     best = [check for check in history if check["best"]][-1:]
     kept = float(best[0]["step"]) if best else None
@@ -111,7 +111,7 @@ def write_report(
         ],
         learning_rate=_learning_rate(history),
         calibration_heads=[column.head for column in CALIBRATION_COLUMNS],
-        rounded=rounded,
+        rounding=rounding,
         counts=counts,
         count_names=_in_order(of for split in counts.values() for of in split.values()),
         count_rows=_in_order(counts.values()),

@@ -41,6 +41,7 @@ from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.data.request_batch import SchemaSplit
 from recsys_mtl.engine import AbstractEngine
 from recsys_mtl.errors import ArtifactError, EnvironmentFault
+from recsys_mtl.evaluate.rounding import Rounding
 from recsys_mtl.export.encoded import (
     ENCODED_FOLDER,
     EncodedStore,
@@ -54,7 +55,6 @@ from recsys_mtl.export.network_files import (
     write_network,
 )
 from recsys_mtl.export.program import EngineInfo
-from recsys_mtl.export.rounding import TableInfo
 from recsys_mtl.export.seal import FileSeal, check_files, seal_files
 from recsys_mtl.features.entity import EntityTable
 from recsys_mtl.features.featurizer import Featurizer
@@ -85,8 +85,7 @@ class BundleInfo(Artifact):
         files: Every other file by its path; only ``bundle.json.sha256`` is not listed.
         metrics: By task, on the test split.
         calibration: What is done to predictions.
-        tables: How embedding tables are stored; ``None`` in bundles written before
-            there was a choice, which have them as trained.
+        tables: How embedding tables are stored and products made.
         engine: What runs the network.
     """
 
@@ -102,7 +101,7 @@ class BundleInfo(Artifact):
     files: dict[str, FileSeal]
     metrics: dict[str, dict[str, float]]
     calibration: Calibration = Calibration()
-    tables: TableInfo | None = None
+    tables: Rounding = Rounding(bytes=0, float32_bytes=0)
     engine: EngineInfo = EngineInfo()
 
 
@@ -136,7 +135,7 @@ class Bundle:
     @property
     def engine(self) -> AbstractEngine:
         """Scores ``RequestBatch`` es: what serving calls."""
-        return self.files.engine
+        return self.files.started.engine
 
     @property
     def heads(self) -> Network:
@@ -192,7 +191,7 @@ def write_bundle(
     metrics: Mapping[str, Mapping[str, float]],
     report: Path | None = None,
     calibration: Calibration | None = None,
-    on_tables: Callable[[TableInfo], None] = lambda _: None,
+    on_rounding: Callable[[Rounding], None] = lambda _: None,
 ) -> Path:
     """Gather everything that serving needs under ``folder``.
 
@@ -207,7 +206,7 @@ def write_bundle(
         metrics: By task, on the test split.
         report: The HTML page.
         calibration: What is done to predictions; nothing if left out.
-        on_tables: Told how the tables are stored; may write ``report``, not read yet.
+        on_rounding: Told what is rounded; may write ``report``, not read yet.
 
     Raises:
         ArtifactError: ``folder`` exists, the tables are incomplete or of another
@@ -232,7 +231,7 @@ def write_bundle(
             _bring(source, work / source.relative_to(tables))
         split = _save_encoded(work)
         stored, engine = write_network(work, recipe, network, state, tables, split)
-        on_tables(stored)
+        on_rounding(stored)
         if report is not None:
             _bring(report, work / "report.html")
         info = BundleInfo(

@@ -13,13 +13,17 @@ from torch import Tensor
 
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.data.request_batch import RequestBatch, SchemaSplit
-from recsys_mtl.engine import AbstractEngine
 from recsys_mtl.errors import ArtifactError
-from recsys_mtl.export.program import EngineInfo, load_engine, write_program
+from recsys_mtl.evaluate.rounding import Rounding
+from recsys_mtl.export.program import (
+    EngineInfo,
+    StartedEngine,
+    load_engine,
+    write_program,
+)
 from recsys_mtl.export.rounding import (
-    TableInfo,
     load_rows,
-    round_tables,
+    round_network,
     save_rows,
     unrounded,
 )
@@ -44,14 +48,12 @@ class NetworkFiles(NamedTuple):
         network: In evaluation mode, weights mapped from disk. Rounded tables are not in
             it: they stay on ``meta`` until ``fill_tables``.
         rows: Rounded tables; ``None`` if they are as trained.
-        engine: Scores requests with both.
-        why: Why this engine, in one sentence.
+        started: Scores requests with both.
     """
 
     network: Network
     rows: list[AbstractTableRows] | None
-    engine: AbstractEngine
-    why: str
+    started: StartedEngine
 
     def fill_tables(self) -> None:
         """Give the network rounded tables as float32, in memory of this process."""
@@ -83,7 +85,7 @@ def write_network(
     state: Mapping[str, Tensor],
     tables: Path,
     split: SchemaSplit,
-) -> tuple[TableInfo, EngineInfo]:
+) -> tuple[Rounding, EngineInfo]:
     """Write weights, tables as the recipe wants them, and the program.
 
     Args:
@@ -104,11 +106,8 @@ def write_network(
     network.load_state_dict(state, strict=True, assign=True)
     network.requires_grad_(requires_grad=False).eval()
     stacks = stacks_of(network.embedding)
-    rows: list[AbstractTableRows] = [stack.rows(state) for stack in stacks]
-    size = sum(part.num_bytes for part in rows)
-    about = TableInfo(kind="float32", bytes=size, float32_bytes=size)
-    if recipe.export.tables != "float32":
-        rows, about = round_tables(recipe, network, tables)
+    rows, about = round_network(recipe, network, tables)
+    if about.kind != "float32":
         save_rows(stacks, rows, folder / _TABLES)
         rounded = {name for stack in stacks for name in stack.spans}
         state = {name: state[name] for name in state if name not in rounded}
@@ -122,7 +121,7 @@ def load_network_files(
     folder: Path,
     network: Network,
     split: SchemaSplit,
-    tables: TableInfo | None,
+    rounding: Rounding,
     engine: EngineInfo,
 ) -> NetworkFiles:
     """Map what ``write_network`` wrote.
@@ -131,7 +130,7 @@ def load_network_files(
         folder: Of the bundle.
         network: Of the recipe, empty.
         split: What candidates share.
-        tables: How tables are stored; ``None`` in bundles that know nothing of it.
+        rounding: How tables are stored and products made.
         engine: What runs it.
 
     Raises:
@@ -142,7 +141,7 @@ def load_network_files(
     stacks = stacks_of(network.embedding)
     rows: list[AbstractTableRows] | None = None
     rounded: frozenset[str] = frozenset()
-    if tables is not None and tables.kind != "float32":
+    if rounding.kind != "float32":
         rows = load_rows(stacks, folder / _TABLES)
         rounded = frozenset(name for stack in stacks for name in stack.spans)
     _check_weights(network, state, where=str(path), besides=rounded)
@@ -151,7 +150,8 @@ def load_network_files(
     network.requires_grad_(requires_grad=False).eval()
     whole = rows or [stack.rows(state) for stack in stacks]
     prepared = RequestNetwork(network, split, whole)
-    return NetworkFiles(network, rows, *load_engine(engine, prepared, folder))
+    started = load_engine(engine, prepared, folder, precision=rounding.precision)
+    return NetworkFiles(network, rows, started)
 
 
 def _check_weights(

@@ -4,15 +4,18 @@ import importlib.util
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
+
+import torch
 
 from recsys_mtl.data.request_batch import RequestBatch
 from recsys_mtl.engine import AbstractEngine, EagerEngine
 from recsys_mtl.errors import ArtifactError, EnvironmentFault
 from recsys_mtl.features.schema import Artifact
 from recsys_mtl.model.request_network import RequestNetwork
+from recsys_mtl.train.device import has_bf16
 
-__all__ = ["PROGRAM", "EngineInfo", "load_engine", "write_program"]
+__all__ = ["PROGRAM", "EngineInfo", "StartedEngine", "load_engine", "write_program"]
 
 PROGRAM: Final = "trunk.onnx"
 _WORTH_IT = 100_000
@@ -83,14 +86,53 @@ def write_program(
     return EngineInfo(kind="onnx", why="the fastest measured; see docs/engines.md")
 
 
+class StartedEngine(NamedTuple):
+    """What runs a network in this process.
+
+    Attributes:
+        engine: Scores requests.
+        precision: Of its products.
+        why: Why this engine, in one sentence.
+    """
+
+    engine: AbstractEngine
+    precision: Literal["fp32", "bf16"]
+    why: str
+
+
 def load_engine(
-    info: EngineInfo, network: RequestNetwork, folder: Path
-) -> tuple[AbstractEngine, str]:
-    """Start the engine of a bundle, or eager PyTorch where that cannot be had; say why.
+    info: EngineInfo,
+    network: RequestNetwork,
+    folder: Path,
+    *,
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> StartedEngine:
+    """Start the engine of a bundle, or what comes nearest where that cannot be had.
+
+    Args:
+        info: The engine for products in fp32.
+        network: What it runs.
+        folder: Of the bundle.
+        precision: bf16: by PyTorch, where the processor multiplies it.
 
     Raises:
         ArtifactError: The program is there and does not load.
     """
+    if precision == "bf16":
+        if has_bf16(torch.device("cpu")):
+            why = "the recipe says bf16, and the processor has it"
+            return StartedEngine(EagerEngine(network, bf16=True), "bf16", why)
+        _log.warning(
+            "serving will multiply in fp32, not in bf16: this processor has no "
+            "AVX512-BF16 and no AMX"
+        )
+    engine, why = _fp32_engine(info, network, folder)
+    return StartedEngine(engine, "fp32", why)
+
+
+def _fp32_engine(
+    info: EngineInfo, network: RequestNetwork, folder: Path
+) -> tuple[AbstractEngine, str]:
     if info.kind == "eager":
         return EagerEngine(network), info.why
     if not _installed("onnxruntime"):

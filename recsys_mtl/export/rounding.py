@@ -1,20 +1,19 @@
-"""Embedding tables in fewer bits, and what that costs."""
+"""Embedding tables and products in fewer bits, and what that costs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
-from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor
 
+from recsys_mtl.config.export import ExportSpec
 from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.data.reader import FeatureReader
 from recsys_mtl.errors import ArtifactError
 from recsys_mtl.evaluate.metric import evaluate_tasks
+from recsys_mtl.evaluate.rounding import Rounding
 from recsys_mtl.export.weights import map_weights
-from recsys_mtl.features.schema import Artifact
 from recsys_mtl.model.embeddings import (
     AbstractTableRows,
     ByteRows,
@@ -25,71 +24,71 @@ from recsys_mtl.model.embeddings import (
 from recsys_mtl.model.network import Network
 from recsys_mtl.train.predict import predict
 
-__all__ = ["TableInfo", "load_rows", "round_tables", "save_rows", "unrounded"]
+__all__ = ["load_rows", "round_network", "save_rows", "unrounded"]
 
 _BATCH_SIZE = 4096
 
 
-class TableInfo(Artifact):
-    """How embedding tables are stored.
-
-    Attributes:
-        kind: Of their numbers.
-        bytes: That they take.
-        float32_bytes: That they would take as trained.
-        auc: By binary task its AUC on validation rows as trained, and as stored; empty
-            for float32.
-    """
-
-    kind: Literal["float32", "float16", "int8"]
-    bytes: int
-    float32_bytes: int
-    auc: dict[str, tuple[float, float]] = Field(default_factory=dict)
-
-
-def round_tables(
+def round_network(
     recipe: Recipe, network: Network, tables: Path
-) -> tuple[list[AbstractTableRows], TableInfo]:
+) -> tuple[list[AbstractTableRows], Rounding]:
     """Round all tables as the recipe says, and measure what tasks lose.
+
+    Products are not changed here, but what rounding them costs is measured too.
 
     Args:
         recipe: What was trained.
         network: As trained; its tables are replaced by what rounding left of them.
-        tables: Feature tables, whose validation rows are predicted twice.
+        tables: Feature tables, whose validation rows are predicted twice if anything
+            is rounded.
 
     Raises:
         ArtifactError: A task loses more AUC than the recipe allows.
     """
     spec = recipe.export
-    assert spec.tables != "float32", "as trained"
     state: Mapping[str, Tensor] = network.state_dict()
     stacks = stacks_of(network.embedding)
     trained = [stack.rows(state) for stack in stacks]
-    rows: list[AbstractTableRows] = [
-        ByteRows.of(whole.rows_VD)
-        if spec.tables == "int8"
-        else FloatRows(whole.rows_VD.half())
-        for whole in trained
-    ]
-    before = _auc(recipe, network, tables)
-    network.load_state_dict(unrounded(stacks, rows), strict=False, assign=True)
-    after = _auc(recipe, network, tables)
-    for task, auc in before.items():
-        if auc - after[task] > spec.max_auc_loss:
-            raise ArtifactError(
-                f"task {task!r} must lose at most {spec.max_auc_loss} AUC by "
-                f"{spec.tables} tables (export.max_auc_loss), got {auc:.5f} before and "
-                f"{after[task]:.5f} after on validation rows; set export.tables to "
-                f"{'float16 or ' if spec.tables == 'int8' else ''}float32, or allow "
-                "more"
-            )
-    info = TableInfo(
+    rows = [_rounded(whole, spec.tables) for whole in trained]
+    info = Rounding(
         kind=spec.tables,
+        precision=spec.precision,
         bytes=sum(part.num_bytes for part in rows),
         float32_bytes=sum(part.num_bytes for part in trained),
-        auc={task: (auc, after[task]) for task, auc in before.items()},
     )
-    return rows, info
+    if not info.rounds:
+        return rows, info
+    before = _auc(recipe, network, tables)
+    network.load_state_dict(unrounded(stacks, rows), strict=False, assign=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=spec.precision == "bf16"):
+        after = _auc(recipe, network, tables)
+    auc = {task: (before[task], after[task]) for task in before}
+    for task, (trained_auc, served_auc) in auc.items():
+        if trained_auc - served_auc > spec.max_auc_loss:
+            raise ArtifactError(_too_much(task, trained_auc, served_auc, spec))
+    return rows, info.model_copy(update={"auc": auc})
+
+
+def _rounded(whole: FloatRows, kind: str) -> AbstractTableRows:
+    if kind == "int8":
+        return ByteRows.of(whole.rows_VD)
+    return FloatRows(whole.rows_VD.half()) if kind == "float16" else whole
+
+
+def _too_much(task: str, before: float, after: float, spec: ExportSpec) -> str:
+    causes, ways = [], []
+    if spec.tables != "float32":
+        causes.append(f"{spec.tables} tables")
+        finer = "float16 or float32" if spec.tables == "int8" else "float32"
+        ways.append(f"export.tables to {finer}")
+    if spec.precision != "fp32":
+        causes.append(f"{spec.precision} products")
+        ways.append("export.precision to fp32")
+    return (
+        f"task {task!r} must lose at most {spec.max_auc_loss} AUC by "
+        f"{' and '.join(causes)} (export.max_auc_loss), got {before:.5f} before and "
+        f"{after:.5f} after on validation rows; set {' or '.join(ways)}, or allow more"
+    )
 
 
 def save_rows(

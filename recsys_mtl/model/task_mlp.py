@@ -1,6 +1,7 @@
 """A layer, a normalisation and an MLP for every task, computed together."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import final
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from recsys_mtl.model.dropout import dropout
 from recsys_mtl.model.split_rows import SplitRows
 
-__all__ = ["TaskBatchNorm", "TaskLinear", "TaskLogits", "TaskMLP"]
+__all__ = ["TaskBatchNorm", "TaskLinear", "TaskLogits", "TaskMLP", "exact_products"]
 
 Init = Callable[[Tensor], object]
 """Fills one matrix, of shape ``(out, in)``, in place."""
@@ -201,7 +202,8 @@ class TaskLogits(nn.Module):
 
     Shape:
         - h_TBH: ``(tasks, batch, dim)``
-        - return: ``(batch, all logits)``, the first task's first
+        - return: ``(batch, all logits)``, the first task's first; float32 even under
+          autocast
 
     Example:
         >>> TaskLogits(4, (1, 2))(torch.randn(2, 5, 4)).shape
@@ -231,9 +233,23 @@ class TaskLogits(nn.Module):
     def forward(
         self, h_TBH: Float[Tensor, "tasks batch dim"]
     ) -> Float[Tensor, "batch logits"]:
-        h_XBH = self.repeat(h_TBH)
-        logits_XB = torch.bmm(h_XBH, self.weight_XH[:, :, None])[:, :, 0]
-        return logits_XB.t() + self.bias_X
+        with exact_products(self.repeat(h_TBH)) as h_XBH:
+            logits_XB = torch.bmm(h_XBH, self.weight_XH[:, :, None])[:, :, 0]
+            return logits_XB.t() + self.bias_X
+
+
+@contextlib.contextmanager
+def exact_products(h: Tensor) -> Iterator[Tensor]:
+    """Give ``h`` in float32 to products that autocast leaves alone.
+
+    For logits: the eight bits of bf16 are too few to tell similar candidates apart.
+    """
+    device = h.device.type
+    if torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False):
+            yield h.float()
+    else:
+        yield h
 
 
 @final

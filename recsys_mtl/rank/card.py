@@ -66,11 +66,13 @@ class EngineCard(Struct, frozen=True):
         kind: ``eager`` is PyTorch alone, ``onnx`` ONNX Runtime behind the lookups.
         why: One sentence.
         tables: Numbers of the embedding tables.
+        precision: Of products: ``fp32``, or ``bf16`` where the processor has it.
     """
 
     kind: str
     why: str
     tables: str
+    precision: str
 
 
 class ModelCard(Struct, frozen=True):

@@ -28,8 +28,9 @@ def card_of(bundle: Bundle, scoring: Scoring) -> ModelCard:
         metrics=info.metrics,
         engine=EngineCard(
             kind=bundle.engine.kind,
-            why=bundle.files.why,
-            tables="float32" if info.tables is None else info.tables.kind,
+            why=bundle.files.started.why,
+            tables=info.tables.kind,
+            precision=bundle.files.started.precision,
         ),
     )
 

@@ -7,7 +7,7 @@ import torch
 
 from recsys_mtl.errors import EnvironmentFault
 
-__all__ = ["DeviceName", "check_precision", "find_device"]
+__all__ = ["DeviceName", "check_precision", "find_device", "has_bf16"]
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
@@ -32,6 +32,15 @@ def find_device(name: DeviceName) -> torch.device:
     return device
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Tell whether the device multiplies bf16 itself; emulated, it is slow."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    names = ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16")
+    return any(capabilities.get(name) for name in names)
+
+
 def check_precision(precision: str, device: torch.device) -> None:
     """Refuse bf16 where it would be emulated.
 
@@ -40,16 +49,8 @@ def check_precision(precision: str, device: torch.device) -> None:
     """
     if precision != "bf16":
         return
-    if device.type == "cuda":
-        fit, needed = torch.cuda.is_bf16_supported(including_emulation=False), "bf16"
-    else:
-        capabilities = torch.cpu.get_capabilities()
-        names = ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16")
-        fit, needed = (
-            any(capabilities.get(name) for name in names),
-            "AVX512-BF16 or AMX",
-        )
-    if not fit:
+    if not has_bf16(device):
+        needed = "bf16" if device.type == "cuda" else "AVX512-BF16 or AMX"
         raise EnvironmentFault(
             f"train.precision 'bf16' needs a {device.type} with {needed}, which this "
             "machine has not; set train.precision to 'fp32'"

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipelines.summary import RunSummary, SeedResult, TableRounding
+from pipelines.summary import RunSummary, SeedResult
 from recsys_mtl.cli.page import closing_page, metrics_table
+from recsys_mtl.evaluate.rounding import Rounding
 
 CLICK = {
     "rows": 80_000.0,
@@ -91,7 +92,7 @@ def test_commands_are_never_cut_or_wrapped():
 
 def test_the_closing_page_tells_what_rounding_cost():
     auc = {"long_view_30s": (0.81234, 0.81229)}
-    rounding = TableRounding(kind="int8", bytes=3e6, float32_bytes=8e6, auc=auc)
+    rounding = Rounding(kind="int8", bytes=3e6, float32_bytes=8e6, auc=auc)
     said = printed(closing_page(summary(rounding=rounding), Path("runs/x")))
     assert "Embedding tables in int8: 3.00 MB instead of 8.00" in said
     (line,) = (line for line in said.splitlines() if "-0.00005" in line)

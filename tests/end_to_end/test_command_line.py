@@ -147,7 +147,7 @@ def test_the_summary_tells_what_made_it_and_how_long_it_took(run):
 
 def test_what_rounding_cost_is_printed_summed_up_and_reported(tmp_path):
     recipe = tmp_path / "rounded.yaml"
-    export = {"tables": "float16", "max_auc_loss": 0.01}
+    export = {"tables": "float16", "precision": "bf16", "max_auc_loss": 0.01}
     recipe.write_text(yaml.safe_dump(RECIPE | {"export": export}))
     done = call("run", recipe, "--output", "out", folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -161,6 +161,7 @@ def test_what_rounding_cost_is_printed_summed_up_and_reported(tmp_path):
     ]
     for said in (run.stdout, *pages):
         assert "Embedding tables in float16" in said
+        assert "Products in bf16" in said
         assert f"{after - before:+.5f}" in said
     # A page that was lost is written again as it was.
     (run.output / "report.html").unlink()

@@ -10,7 +10,7 @@ from recsys_mtl.config.recipe import Recipe
 from recsys_mtl.evaluate.curve import Curve
 from recsys_mtl.evaluate.metric import evaluate_tasks
 from recsys_mtl.evaluate.report import write_report
-from recsys_mtl.evaluate.rounded_tables import RoundedTables
+from recsys_mtl.evaluate.rounding import Rounding
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -175,14 +175,20 @@ def test_the_same_run_gives_the_same_bytes(page, recipe, tmp_path):
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
 
 
-def test_what_rounding_cost_is_told_where_tables_are_rounded(page, recipe, tmp_path):
-    rounded = RoundedTables("int8", 3_000_000, 8_000_000, {"click": (0.71234, 0.71229)})
+def test_what_rounding_cost_is_told_where_anything_is_rounded(page, recipe, tmp_path):
+    rounding = Rounding(
+        kind="int8",
+        precision="bf16",
+        bytes=3_000_000,
+        float32_bytes=8_000_000,
+        auc={"click": (0.71234, 0.71229)},
+    )
     path = tmp_path / "report.html"
-    write_report(path, **make_arguments(recipe), rounded=rounded)
+    write_report(path, **make_arguments(recipe), rounding=rounding)
     outline = Outline()
     outline.feed(path.read_text(encoding="utf-8"))
     said = " ".join(" ".join(outline.text).split())
-    assert "Embedding tables in int8: 3.00 MB instead of 8.00" in said
+    assert "Embedding tables in int8: 3.00 MB instead of 8.00; Products in bf16" in said
     assert "click 0.7123 0.7123 -0.00005" in said
     assert "Embedding tables in" not in page
 

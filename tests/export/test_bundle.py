@@ -136,7 +136,7 @@ def test_a_report_may_be_written_once_it_is_known_how_tables_are_stored(made, tm
     folder = write_bundle(
         tmp_path / "bundle",
         **made.arguments(report=report),
-        on_tables=lambda stored: report.write_text(f"tables in {stored.kind}"),
+        on_rounding=lambda made: report.write_text(f"tables in {made.kind}"),
     )
     assert (folder / "report.html").read_text() == "tables in float32"
     load_bundle(folder)

@@ -4,7 +4,9 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 
+from recsys_mtl.config.export import ExportSpec
 from recsys_mtl.data.request_batch import RequestBatch
 from recsys_mtl.errors import ArtifactError, EnvironmentFault
 from recsys_mtl.export import program
@@ -20,7 +22,7 @@ def bundle(made, tmp_path):
 def test_a_tiny_network_stays_eager_and_says_why(bundle):
     assert bundle.engine.kind == "eager"
     assert bundle.info.engine.why.endswith("weights gain nothing by another")
-    assert bundle.files.why == bundle.info.engine.why
+    assert bundle.files.started.why == bundle.info.engine.why
 
 
 def test_the_engine_scores_as_the_network(bundle, made):
@@ -68,17 +70,51 @@ def test_a_server_without_onnx_runtime_says_so_in_one_line(
 ):
     monkeypatch.setattr(program, "_installed", lambda name: False)
     with caplog.at_level(logging.WARNING):
-        engine, why = load_engine(
+        started = load_engine(
             EngineInfo(kind="onnx", why="the fastest"), _network(1), tmp_path
         )
-    assert (engine.kind, why) == ("eager", "onnxruntime is not installed")
+    assert started.engine.kind == "eager"
+    assert started.why == "onnxruntime is not installed"
     assert len(caplog.records) == 1
+
+
+@pytest.fixture
+def bf16_bundle(made, tmp_path, monkeypatch):
+    # These tables have no validation rows; test_rounding.py measures.
+    monkeypatch.setattr("recsys_mtl.export.rounding._auc", lambda *_: {"click": 0.75})
+    export = {"precision": "bf16", "max_auc_loss": 0.5}
+    recipe = made.recipe.model_copy(update={"export": ExportSpec(**export)})
+    return write_bundle(tmp_path / "bundle", **made.arguments(recipe=recipe))
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_products_are_bf16_where_the_processor_has_it(
+    has, bf16_bundle, made, monkeypatch, caplog
+):
+    monkeypatch.setattr(program, "has_bf16", lambda device: has)
+    with caplog.at_level(logging.WARNING):
+        bundle = load_bundle(bf16_bundle)
+    assembled = bundle.store.assemble(made.log)
+    encoded = bundle.featurizer.encode(assembled.raw, assembled.histories)
+    batch = RequestBatch.of_rows(bundle.split, encoded)
+    exact = torch.cat(bundle.network(batch.joined()).logits, dim=1)
+    said = torch.cat(bundle.engine.score(batch), dim=1)
+    assert said.dtype == torch.float32
+    error = float((said - exact).abs().max())
+    started = bundle.files.started
+    if has:
+        assert (started.precision, started.engine.kind) == ("bf16", "eager")
+        assert 1e-5 < error < 0.05 * float(exact.std())
+        assert not caplog.records
+    else:
+        assert started.precision == "fp32"
+        assert error < 1e-5
+        (record,) = caplog.records
+        assert "in fp32, not in bf16" in record.getMessage()
 
 
 def _network(size):
     """Something whose trunk has so many weights."""
-    import torch
-
     from recsys_mtl.model.request_network import RequestNetwork
 
     network = RequestNetwork.__new__(RequestNetwork)

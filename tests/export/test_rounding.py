@@ -7,7 +7,7 @@ from feature_tables import recipe, write_tables
 from recsys_mtl.config.export import ExportSpec
 from recsys_mtl.errors import ArtifactError
 from recsys_mtl.export.network_files import empty_network
-from recsys_mtl.export.rounding import load_rows, round_tables, save_rows, unrounded
+from recsys_mtl.export.rounding import load_rows, round_network, save_rows, unrounded
 from recsys_mtl.features.manifest import FeatureManifest
 from recsys_mtl.model.embeddings import ByteRows, FloatRows, stacks_of
 
@@ -52,7 +52,7 @@ def test_rounded_tables_are_smaller_and_close(
     network = network_with(spec)
     stacks = stacks_of(network.embedding)
     trained = unrounded(stacks, [s.rows(network.state_dict()) for s in stacks])
-    rows, info = round_tables(spec, network, tables)
+    rows, info = round_network(spec, network, tables)
     assert info.float32_bytes / info.bytes == pytest.approx(times)
     before, after = info.auc["click"]
     assert set(info.auc) == {"click"}, "amounts have no AUC"
@@ -82,13 +82,64 @@ def test_tables_that_cost_too_much_are_refused(network_with, tables, monkeypatch
     lenient = exporting(tables="int8", max_auc_loss=0.99)
     for seed in range(20):  # a random network is as often worse than chance as better
         network = _with_trunk(network_with(spec), seed)
-        before, after = round_tables(lenient, network, tables)[1].auc["click"]
+        before, after = round_network(lenient, network, tables)[1].auc["click"]
         if before > after + 0.01:
             break
     with pytest.raises(
         ArtifactError, match=r"'click' must lose at most 0\.0005 AUC by int8 tables"
     ):
-        round_tables(spec, _with_trunk(network_with(spec), seed), tables)
+        round_network(spec, _with_trunk(network_with(spec), seed), tables)
+
+
+def test_products_in_bf16_are_measured_and_change_no_weight(network_with, tables):
+    spec = exporting(precision="bf16", max_auc_loss=0.5)
+    network = network_with(spec)
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    rows, info = round_network(spec, network, tables)
+    assert (info.kind, info.precision, info.rounds) == ("float32", "bf16", True)
+    assert info.bytes == info.float32_bytes == sum(part.num_bytes for part in rows)
+    trained, served = info.auc["click"]
+    assert served != trained
+    assert served == pytest.approx(trained, abs=0.02)
+    for name, weight in network.state_dict().items():
+        assert weight.equal(before[name])
+
+
+def test_where_nothing_is_rounded_nothing_is_predicted(network_with, tmp_path):
+    spec = exporting()
+    _, info = round_network(spec, network_with(spec), tmp_path / "no tables here")
+    assert not info.rounds
+    assert info.auc == {}
+
+
+@pytest.mark.parametrize(
+    ("export", "said"),
+    [
+        (
+            {"precision": "bf16"},
+            "by bf16 products .* set export.precision to fp32, or allow more",
+        ),
+        (
+            {"precision": "bf16", "tables": "int8"},
+            "by int8 tables and bf16 products .* set export.tables to float16 or "
+            "float32 or export.precision to fp32, or allow more",
+        ),
+        (
+            {"tables": "float16"},
+            "by float16 tables .* set export.tables to float32, or allow more",
+        ),
+    ],
+)
+def test_what_costs_too_much_is_named_with_its_remedy(
+    export, said, network_with, tables, monkeypatch
+):
+    auc = iter([0.75, 0.74])
+    monkeypatch.setattr(
+        "recsys_mtl.export.rounding._auc", lambda *_: {"click": next(auc)}
+    )
+    spec = exporting(**export)
+    with pytest.raises(ArtifactError, match=f"'click' must lose .* {said}"):
+        round_network(spec, network_with(spec), tables)
 
 
 def _with_trunk(network, seed):

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from recsys_mtl.model.split_rows import SplitRows, tasks_first
-from recsys_mtl.model.task_mlp import TaskMLP
+from recsys_mtl.model.task_mlp import TaskMLP, exact_products
 from recsys_mtl.model.towers._base import AbstractTower
 
 __all__ = ["MLPTower"]
@@ -30,7 +30,7 @@ class MLPTower(AbstractTower):
 
     Shape:
         - h_BTH: ``(batch, tasks, dim)``
-        - return: for each task ``(batch, its logits)``
+        - return: for each task ``(batch, its logits)``; float32 even under autocast
 
     Example:
         >>> tower = MLPTower(dim=4, hidden=(8,), num_logits=(1, 2))
@@ -69,5 +69,6 @@ class MLPTower(AbstractTower):
         contexts: tuple[Float[Tensor, "batch _ _"], ...] = (),  # noqa: ARG002
     ) -> tuple[Float[Tensor, "batch _"], ...]:
         h_TBH = self.mlp(tasks_first(h_BTH))
-        last = zip(self.logits, h_TBH.unbind(), strict=True)
-        return tuple(layer(h_BH) for layer, h_BH in last)
+        with exact_products(h_TBH) as last_TBH:
+            last = zip(self.logits, last_TBH.unbind(), strict=True)
+            return tuple(layer(h_BH) for layer, h_BH in last)

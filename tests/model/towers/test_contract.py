@@ -65,6 +65,7 @@ def test_bf16_says_about_the_same_and_learns(tower):
     with torch.autocast("cpu", torch.bfloat16):
         rough = torch.cat([x_BC.float() for x_BC in tower(h_BTH, context)], dim=1)
     assert not rough.equal(exact)
+    assert not rough.equal(rough.bfloat16().float()), "similar rows stay apart"
     torch.testing.assert_close(rough, exact, rtol=0.1, atol=0.2)
     rough.square().sum().backward()
     for name, parameter in tower.named_parameters():
