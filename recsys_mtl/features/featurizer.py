@@ -32,13 +32,14 @@ from recsys_mtl.features.contract import (
     column_of,
 )
 from recsys_mtl.features.counts import FeatureCounts
+from recsys_mtl.features.encoded_schema import encoded_schema
 from recsys_mtl.features.encoders._base import AbstractIds
 from recsys_mtl.features.encoders.aggregate import Aggregate
 from recsys_mtl.features.encoders.hashed import HashIds, crossed
 from recsys_mtl.features.encoders.multi import encode_lists, id_lists
 from recsys_mtl.features.encoders.numeric import Scale
 from recsys_mtl.features.encoders.quantile import Quantiles
-from recsys_mtl.features.encoders.time_part import TIME_PARTS, time_part_ids
+from recsys_mtl.features.encoders.time_part import time_part_ids
 from recsys_mtl.features.encoders.vocabulary import Vocabulary
 from recsys_mtl.features.hashing import seed_of
 from recsys_mtl.features.history import gap_ids
@@ -48,9 +49,6 @@ from recsys_mtl.features.schema import (
     MISSING,
     UNSEEN,
     Artifact,
-    FeatureSchema,
-    HistoryField,
-    IdField,
     RawColumn,
 )
 from recsys_mtl.features.time import NEVER, filled_time, to_micros
@@ -89,7 +87,8 @@ class Featurizer:
     def __init__(self, contract: RawContract, encoders: Encoders) -> None:
         self.contract = contract
         self.encoders = encoders
-        self.schema = _schema(contract, encoders)
+        sizes = {name: ids.size for name, ids in encoders.ids.items()}
+        self.schema = encoded_schema(contract.features, sizes)
 
     @property
     def signature(self) -> tuple[RawColumn, ...]:
@@ -138,6 +137,7 @@ class Featurizer:
         Raises:
             DataError: A history is missing or has another number of rows.
         """
+        # To count ids takes as long as to find them: only for whoever asks.
         asked, counts = counts, FeatureCounts() if counts is None else counts
         rows = raw if canonical else self.contract.canonical(raw, asked)
         time_B = self._time(rows)
@@ -328,40 +328,6 @@ class _Saved(Artifact):
     cuts: dict[str, tuple[float, ...]]
     scales: dict[str, Scale]
     aggregates: dict[str, Aggregate]
-
-
-def _schema(contract: RawContract, encoders: Encoders) -> FeatureSchema:
-    ids, dense, histories = [], [], []
-    for feature in contract.features:
-        name = feature.name
-        match feature:
-            case CategoricalFeature() | QuantileFeature():
-                size = encoders.ids[name].size
-                ids.append(
-                    IdField(name=name, size=size, history_only=feature.history_only)
-                )
-            case ListFeature():
-                ids.append(IdField(name=name, size=encoders.ids[name].size, multi=True))
-            case TimePartFeature():
-                ids.append(IdField(name=name, size=2 + TIME_PARTS[feature.part]))
-            case CrossFeature():
-                ids.append(IdField(name=name, size=2 + feature.buckets))
-            case NumericFeature():
-                dense.append(name)
-            case AggregateFeature():
-                dense += [f"{name}.count", f"{name}.rate"]
-            case HistoryFeature():
-                histories.append(
-                    HistoryField(
-                        name=name,
-                        fields=feature.fields,
-                        gaps=feature.gaps,
-                        length=feature.length,
-                    )
-                )
-            case _:
-                assert_never(feature)
-    return FeatureSchema(ids=tuple(ids), dense=tuple(dense), histories=tuple(histories))
 
 
 def _counted_ids(ids: np.ndarray, name: str, counts: FeatureCounts | None) -> pa.Array:

@@ -15,6 +15,7 @@ from recsys_mtl.config.feature import (
     TimePartFeature,
 )
 from recsys_mtl.features.contract import RawContract, column_of
+from recsys_mtl.features.encoded_schema import encoded_columns
 from recsys_mtl.features.schema import FeatureSchema
 
 __all__ = ["shared_columns"]
@@ -44,24 +45,15 @@ def shared_columns(
     shared = {
         column
         for feature in contract.features
-        if _is_shared(feature, varying)
-        for column in _encoded_columns(feature)
-    }
-    like_items = {
-        history.name
-        for history in contract.histories
-        if not varying.isdisjoint(contract.match_types(history))
-    }
-    shared |= {
-        column
-        for history in schema.histories
-        if history.name not in like_items
-        for column in history.columns
+        if _is_shared(feature, contract, varying)
+        for column in encoded_columns(feature)
     }
     return frozenset(schema.columns) & shared
 
 
-def _is_shared(feature: FeatureSpec, varying: frozenset[str]) -> bool:
+def _is_shared(
+    feature: FeatureSpec, contract: RawContract, varying: frozenset[str]
+) -> bool:
     match feature:
         case (
             CategoricalFeature() | NumericFeature() | QuantileFeature() | ListFeature()
@@ -69,15 +61,11 @@ def _is_shared(feature: FeatureSpec, varying: frozenset[str]) -> bool:
             return column_of(feature) not in varying
         case CrossFeature():
             return varying.isdisjoint(feature.columns)
-        case TimePartFeature() | HistoryFeature():
+        case HistoryFeature():
+            return varying.isdisjoint(contract.match_types(feature))
+        case TimePartFeature():
             return True
         case AggregateFeature():
             return feature.by == "user"
         case _:
             assert_never(feature)
-
-
-def _encoded_columns(feature: FeatureSpec) -> tuple[str, ...]:
-    if isinstance(feature, AggregateFeature):
-        return f"{feature.name}.count", f"{feature.name}.rate"
-    return (feature.name,)

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from recsys_mtl.config.feature import AggregateFeature, HistoryFeature, TimePartFeature
+from recsys_mtl.config.feature import HistoryFeature, TimePartFeature
 from recsys_mtl.data.request_batch import RequestBatch
 from recsys_mtl.export.encoded import EncodedStore
 from recsys_mtl.features.column import present
+from recsys_mtl.features.encoded_schema import encoded_columns
 from recsys_mtl.features.entity import EntityTable
 from recsys_mtl.features.featurizer import Featurizer
 from recsys_mtl.features.join import FeatureStore
@@ -95,16 +96,13 @@ class RequestEncoder:
             if isinstance(feature, TimePartFeature):
                 continue  # reads the time, which is never stored
             reads = frozenset(contract.reads(feature))
-            name = column = feature.name
-            if isinstance(feature, AggregateFeature):
-                column = f"{name}.count"
-            elif isinstance(feature, HistoryFeature):
-                column = f"{name}.{feature.fields[0]}"
+            if isinstance(feature, HistoryFeature):
                 reads = reads.union(contract.match_types(feature))
+            column = encoded_columns(feature)[0]
             if column in split.shared:
-                self._shared_reads[name] = reads
+                self._shared_reads[feature.name] = reads
             elif column in split.own:
-                self._own_reads[name] = reads
+                self._own_reads[feature.name] = reads
         users = frozenset(() if store.users is None else store.users.columns)
         items = frozenset(() if store.items is None else store.items.columns)
         spec = contract.timestamp

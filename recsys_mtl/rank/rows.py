@@ -12,6 +12,7 @@ from recsys_mtl.config.feature import AggregateFeature, HistoryFeature, TimePart
 from recsys_mtl.data.batch import EncodedRows, pooled_keys, sequence_keys
 from recsys_mtl.data.request_batch import SchemaSplit
 from recsys_mtl.features.column import flat
+from recsys_mtl.features.encoded_schema import encoded_columns
 from recsys_mtl.features.encoders.time_part import time_part_ids
 from recsys_mtl.features.featurizer import Featurizer
 from recsys_mtl.features.history import Windows, gap_ids
@@ -73,17 +74,13 @@ class SideRows:
         dense = split.shared_dense if shared else split.own_dense
         self._place = {name: place for place, name in enumerate(dense)}
         self._stored_places = _spaced([self._place[n] for n in entities.dense_columns])
-        features = featurizer.contract.features
-        self._histories = [
-            f
-            for f in features
-            if isinstance(f, HistoryFeature) and f"{f.name}.{f.fields[0]}" in columns
+        features = [
+            feature
+            for feature in featurizer.contract.features
+            if encoded_columns(feature)[0] in columns
         ]
-        aggregates = [
-            f
-            for f in features
-            if isinstance(f, AggregateFeature) and f"{f.name}.count" in columns
-        ]
+        self._histories = [f for f in features if isinstance(f, HistoryFeature)]
+        aggregates = [f for f in features if isinstance(f, AggregateFeature)]
         about = [featurizer.encoders.aggregates[f.name] for f in aggregates]
         self._rates = StoredRates(aggregates, about, entities.events)
         self._has_rates = bool(aggregates)
@@ -91,9 +88,7 @@ class SideRows:
             _spaced([self._place[f"{f.name}.{part}"] for f in aggregates])
             for part in ("count", "rate")
         )
-        self._time_parts = [
-            f for f in features if isinstance(f, TimePartFeature) and f.name in columns
-        ]
+        self._time_parts = [f for f in features if isinstance(f, TimePartFeature)]
 
     def gather(
         self, entity_B: _Rows, time_B: _Rows, overlays: Sequence[Overlay]

@@ -49,24 +49,30 @@ class FeatureSlice:
         self._store = FeatureStore(contract, users, items)
         timed = any(isinstance(f, TimePartFeature) for f in contract.features)
         self._joins_always = bool(contract.histories or contract.aggregates or timed)
-        self._fillable = {
+        self._fillable = frozenset(
             name
             for table in (users, items)
             if table is not None
             for name in table.columns
             if name not in contract.stored_lists
-        }
+        )
 
     def encode(self, raw: pa.Table) -> pa.Table:
         """Join and encode rows; columns are those of the features, in their order."""
-        if not self._joins_always:
+        if not self._joins_always and self._is_full(raw):
             rows = self._featurizer.contract.canonical(raw, keep_codes=True)
-            if not any(rows.column(name).null_count for name in self._fillable):
+            if self._is_full(rows):  # no cell was unreadable
                 # Nothing is left for the store to fill: half of the time is saved.
                 return self._featurizer.encode(rows, canonical=True)
         assembled = self._store.assemble(raw)
         return self._featurizer.encode(
             assembled.raw, assembled.histories, canonical=True
+        )
+
+    def _is_full(self, rows: pa.Table) -> bool:
+        given = frozenset(rows.column_names)
+        return self._fillable <= given and not any(
+            rows.column(name).null_count for name in self._fillable
         )
 
 

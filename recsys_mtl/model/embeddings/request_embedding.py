@@ -79,12 +79,15 @@ class RequestEmbedding:
         self._rows = rows
         stacks = stacks_of(embedding)
         self._stack, *context_stacks = stacks
-        histories = list(embedding.histories.children())
-        self._histories = [h for h in histories if isinstance(h, HistoryEmbedding)]
         lists = frozenset(field.name for field in split.schema.ids if field.multi)
         plain = (*embedding.pooled_columns, *embedding.candidates)
         shared = frozenset(split.shared)
-        self._is_shared = [history.columns[0] in shared for history in self._histories]
+        # Each with whether its events are there once a request.
+        self._histories = [
+            (history, history.columns[0] in shared)
+            for history in embedding.histories.children()
+            if isinstance(history, HistoryEmbedding)
+        ]
         self._shared = SideColumns(
             self._stack, [c for c in plain if c in shared], lists
         )
@@ -121,8 +124,8 @@ class RequestEmbedding:
         )
         shared_blocks, own_blocks = [shared_RFD], [own_NFD]
         sequences, sequence_rows = [], []
-        for history, is_shared, events_EKD in zip(
-            self._histories, self._is_shared, events, strict=True
+        for (history, is_shared), events_EKD in zip(
+            self._histories, events, strict=True
         ):
             if is_shared and batch.num_requests == 1 and _averages(history):
                 shared_blocks.append(_mean_of_all(events_EKD))
@@ -188,7 +191,7 @@ class RequestEmbedding:
         shared = [plain.index(column) for column in self._shared.columns]
         own = [plain.index(column) for column in self._own.columns]
         end = len(plain)
-        for history, is_shared in zip(self._histories, self._is_shared, strict=True):
+        for history, is_shared in self._histories:
             if history.pooling is not None:
                 once = is_shared and not history.pooling.reads_candidate
                 side = shared if once else own
@@ -210,9 +213,7 @@ class RequestEmbedding:
                     self._stack.event_places(
                         batch.shared if is_shared else batch.own, history.columns
                     )
-                    for history, is_shared in zip(
-                        self._histories, self._is_shared, strict=True
-                    )
+                    for history, is_shared in self._histories
                 ),
             ]
         )
