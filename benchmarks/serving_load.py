@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Failure", "Load", "closed_loop", "open_loop", "request_of"]
+__all__ = ["Load", "closed_loop", "open_loop", "request_of"]
 
 
 class Failure(NamedTuple):

@@ -1,81 +1,17 @@
-"""The queue in front of the model, driven by a ranker whose pace the test sets."""
+"""The queue in front of the model: order, bounds, and who is answered."""
 
 import asyncio
 import random
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paced_ranker import LONG, Pace, batcher, put, served, settle
 
 from recsys_mtl.errors import RequestError
-from recsys_mtl.rank.card import ModelCard
-from recsys_mtl.rank.request import ScoreRequest
-from serving.batcher import Batcher
 from serving.fault import HttpFault
-from serving.model_set import ServedModel
-from serving.settings import BatchingSettings, OverloadSettings
-
-CARD = ModelCard(
-    **dict.fromkeys(ModelCard.__struct_fields__) | {"name": "m", "version": "1"}
-)
-LONG = 1e9
-
-
-class Pace:
-    """Stands where a ranker does: notes its batches, and takes the time it is told."""
-
-    def __init__(self, seconds_a_row=0.0):
-        self.card = CARD
-        self.batches, self.threads = [], []
-        self.seconds_a_row = seconds_a_row
-        self.go = threading.Event()
-        self.go.set()
-
-    def respond(self, requests, *, now_us, observation):
-        assert now_us > 1_600_000_000_000_000
-        self.batches.append([request.request_id for request in requests])
-        self.threads.append(threading.current_thread())
-        assert self.go.wait(20)
-        rows = sum(len(request.rows) for request in requests)
-        time.sleep(rows * self.seconds_a_row)
-        if any(request.model == "poison" for request in requests):
-            raise ZeroDivisionError("poison")
-        return [
-            RequestError("rows", "refused")
-            if request.model == "bad"
-            else SimpleNamespace(request_id=request.request_id)
-            for request in requests
-        ]
-
-
-def served(pace, name="m"):
-    return ServedModel(name, pace, 1.0)
-
-
-def ask(number, rows=1, model=None):
-    return ScoreRequest(str(number), model=model, rows=[{}] * rows)
-
-
-def batcher(**bounds):
-    rows, inline_s = bounds.pop("max_batch_rows", 10), bounds.pop("inline_s", 0.0)
-    return Batcher(
-        BatchingSettings(max_batch_rows=rows, inline_s=inline_s),
-        OverloadSettings(**{"max_wait_s": LONG} | bounds),
-    )
-
-
-def put(queue, model, number, rows=1, deadline=None, kind=None):
-    deadline = time.monotonic() + 60 if deadline is None else deadline
-    return queue.put(model, ask(number, rows, kind), rows=rows, deadline=deadline)
-
-
-async def settle(pace):
-    """Let the worker take the first batch and wait in it."""
-    while not pace.batches:
-        await asyncio.sleep(0.001)
 
 
 @settings(max_examples=60, deadline=None)
@@ -240,30 +176,6 @@ def test_a_full_queue_refuses_and_says_when_to_ask_again(bounds, reason):
     asyncio.run(main())
 
 
-def test_who_waited_longer_than_the_bound_is_refused_and_costs_nothing():
-    pace = Pace()
-    model = served(pace)
-
-    async def main():
-        queue = batcher(max_wait_s=0.1)
-        pace.go.clear()
-        running = put(queue, model, "running")
-        await settle(pace)
-        waiting = [put(queue, model, n) for n in range(2)]  # nothing is learned yet
-        await asyncio.sleep(0.15)
-        soon = put(queue, model, "soon")
-        pace.go.set()
-        told = await asyncio.gather(*waiting, return_exceptions=True)
-        for fault in told:
-            assert (fault.status, fault.reason) == (429, "waited")
-            assert "longer than 0.1 s" in fault.message
-        await asyncio.gather(running, soon)
-        assert queue.waiting_requests == queue.waiting_rows == 0
-
-    asyncio.run(main())
-    assert pace.batches == [["running"], ["soon"]]
-
-
 def test_short_batches_are_scored_where_they_arrive():
     pace = Pace(seconds_a_row=0.002)
     model, here = served(pace), threading.current_thread()
@@ -306,86 +218,6 @@ def test_a_flood_of_short_batches_leaves_the_loop_its_turns():
 
     asyncio.run(main())
     assert len(pace.batches) == 21
-
-
-def test_requests_may_wait_longer_while_models_change():
-    pace = Pace(seconds_a_row=0.02)
-    model = served(pace)
-
-    async def main():
-        queue = batcher(max_batch_rows=1_000, max_wait_s=0.3, swap_patience=4.0)
-        await put(queue, model, "learn", rows=10)
-        pace.go.clear()
-        futures = [put(queue, model, "running", rows=10)]
-        await asyncio.sleep(0.01)
-        futures += [put(queue, model, "first", rows=10)]
-        with pytest.raises(HttpFault, match=r"longer than 0\.3 s"):
-            put(queue, model, "too many", rows=10)
-        queue.patient = lambda: True
-        futures += [put(queue, model, "patient", rows=10)]
-        await asyncio.sleep(0.35)  # longer than either would have had
-        pace.go.set()
-        await asyncio.gather(*futures)
-
-    asyncio.run(main())
-    assert pace.batches[-1] == ["first", "patient"]
-
-
-def test_a_batch_is_no_larger_than_its_earliest_deadline_allows():
-    pace = Pace(seconds_a_row=0.01)
-    model = served(pace)
-
-    async def main():
-        queue = batcher(max_batch_rows=1_000)
-        for rows in (5, 10, 20):
-            await put(queue, model, f"learn {rows}", rows=rows)
-        pace.go.clear()
-        running = put(queue, model, "running", rows=1)
-        await asyncio.sleep(0.02)
-        soon = time.monotonic() + 0.3  # twenty rows take about .2 s, forty .4 s
-        futures = [put(queue, model, 1, rows=20, deadline=soon)]
-        futures += [put(queue, model, n, rows=20) for n in (2, 3)]
-        pace.go.set()
-        await asyncio.gather(running, *futures)
-
-    asyncio.run(main())
-    assert pace.batches[-2:] == [["1"], ["2", "3"]]
-
-
-def test_what_cannot_be_done_in_time_is_not_begun():
-    pace = Pace(seconds_a_row=0.005)
-    model = served(pace)
-
-    async def main():
-        queue = batcher(max_batch_rows=1_000)
-        await put(queue, model, "learn", rows=20)
-        with pytest.raises(HttpFault, match="too late") as late:
-            await put(queue, model, 1, rows=100, deadline=time.monotonic() + 0.1)
-        assert late.value.status == 504
-
-    asyncio.run(main())
-    assert pace.batches == [["learn"]]
-
-
-def test_one_slow_batch_does_not_close_the_door_for_good():
-    pace = Pace(seconds_a_row=0.5)
-    model = served(pace)
-
-    async def main():
-        queue = batcher()
-        await put(queue, model, "slow")
-        pace.seconds_a_row = 0.0
-        refused = 0
-        while refused < 100:
-            try:
-                await put(queue, model, 1, deadline=time.monotonic() + 0.1)
-            except HttpFault:
-                refused += 1
-            else:
-                return refused
-        raise AssertionError("refused for ever")
-
-    assert 0 < asyncio.run(main()) < 100
 
 
 def test_a_loop_that_ended_midway_does_not_stop_the_next():
