@@ -153,18 +153,18 @@ def _merged_rows(
         ("users", keys.user),
         ("items", keys.item),
     )
-    found: list[list[Mapping[str, Any] | None]] = []
-    num_rows = 0
-    for kind, name in names:
-        stored = known.get(kind)
-        if not stored or name is None:
-            continue
-        cells = [stored.get(_text(i)) for i in _of_rows(request, name)]
-        num_rows = len(cells)
-        time_B = windows.times(request, num_rows, now_us)
-        if len(time_B) != num_rows:
-            return request  # uneven columns, which the ranker refuses
-        found.append(windows.cut(cells, time_B))
+    cells_of = [
+        [stored.get(_text(i)) for i in _of_rows(request, name)]
+        for kind, name in names
+        if name is not None and (stored := known.get(kind))
+    ]
+    if not cells_of:
+        return request
+    num_rows = len(cells_of[0])
+    time_B = windows.times(request, num_rows, now_us)
+    if {len(time_B), *map(len, cells_of)} != {num_rows}:
+        return request  # uneven columns, which the ranker refuses
+    found = [windows.cut(cells, time_B) for cells in cells_of]
     refuse_too_large(request, found, num_rows)
     for cells in found:
         if isinstance(request, ScoreTable):

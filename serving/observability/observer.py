@@ -244,8 +244,9 @@ class Observer:
 
     def _tick(self) -> None:
         self._timer = None
-        self._count()
-        if self._node is not None:
+        if self._node is None:
+            self._count()
+        else:
             self._refresh()
             self._node.write()
         now = time.monotonic()
