@@ -7,6 +7,7 @@ rest is validated in full.
 """
 
 import struct
+from collections import Counter
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final, TypeVar
@@ -165,7 +166,7 @@ def _checked_names(schema: pa.Schema) -> list[str]:
     if not names:
         raise RequestError("columns", "must be one column or more, got none")
     if len(set(names)) < len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        twice = Counter(names).most_common(1)[0][0]
         raise RequestError(f"columns.{twice}", "must be one column, got two so named")
     return names
 
@@ -189,7 +190,21 @@ def _validated(stream: pa.RecordBatchReader) -> pa.Table:
     for batch in stream:
         batch.validate(full=True)
         batches.append(batch)
-    return pa.Table.from_batches(batches, stream.schema)
+    table = pa.Table.from_batches(batches, stream.schema)
+    for i, kind in enumerate(table.schema.types):
+        if pa.types.is_dictionary(kind) and pa.types.is_string_view(kind.value_type):
+            # Arrow decodes no dictionary of views.
+            chunks = [
+                pa.DictionaryArray.from_arrays(
+                    chunk.indices, chunk.dictionary.cast(pa.string())
+                )
+                for chunk in table.column(i).chunks
+            ]
+            plain = pa.chunked_array(
+                chunks, pa.dictionary(kind.index_type, pa.string())
+            )
+            table = table.set_column(i, table.schema.names[i], plain)
+    return table
 
 
 def _size(column: pa.ChunkedArray) -> int:

@@ -114,25 +114,37 @@ def _refuse_infinite_numbers(body: bytes) -> None:
         loose = json.loads(body)
     except (ValueError, RecursionError):
         return
-    for path, value in _numbers(loose, ""):
-        if not math.isfinite(value):
-            raise HttpFault(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                "invalid",
-                f"must be a finite number, got {value}; leave it out or send null "
-                "where a value is missing",
-                # Python's decoder lets half a surrogate pair through.
-                path.lstrip(".").encode("utf-8", "replace").decode(),
-            )
+    found = _first_infinite(loose)
+    if found is not None:
+        path, value = found
+        raise HttpFault(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid",
+            f"must be a finite number, got {value}; leave it out or send null where a "
+            "value is missing",
+            # Python's decoder lets half a surrogate pair through.
+            path.lstrip(".").encode("utf-8", "replace").decode(),
+        )
 
 
-def _numbers(value: Any, path: str) -> Iterator[tuple[str, float]]:
-    todo = [(path, value)]
+def _first_infinite(value: Any) -> tuple[str, float] | None:
+    """Find a number and its path, which no other number has a copy of."""
+    path: list[str] = []
+    todo = [iter([("", value)])]
     while todo:
-        path, value = todo.pop()
-        if isinstance(value, float):
-            yield path, value
-        elif isinstance(value, dict):
-            todo += [(f"{path}.{key}", part) for key, part in value.items()]
-        elif isinstance(value, list):
-            todo += [(f"{path}[{i}]", part) for i, part in enumerate(value)]
+        step, part = next(todo[-1], ("", None))
+        if isinstance(part, float) and not math.isfinite(part):
+            return "".join([*path, step]), part
+        if isinstance(part, dict | list):
+            path.append(step)
+            todo.append(_steps(part))
+        elif part is None and not step:  # no member is called by nothing
+            todo.pop()
+            del path[-1:]
+    return None
+
+
+def _steps(value: dict[str, Any] | list[Any]) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return ((f".{key}", part) for key, part in value.items())
+    return ((f"[{i}]", part) for i, part in enumerate(value))

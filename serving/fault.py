@@ -64,13 +64,22 @@ class HttpFault(Exception):  # noqa: N818 - a refusal, told to the caller
 def error_response(fault: HttpFault, path: str = "") -> Response:
     """Tell the caller of ``fault``, as the protocol of ``path`` has it."""
     note_fault(fault.code, fault.reason)
-    body: Struct = ErrorBody(ErrorDetail(fault.code, fault.message, fault.field))
+    message = _cut(fault.message)
+    field = None if fault.field is None else _cut(fault.field)
+    body: Struct = ErrorBody(ErrorDetail(fault.code, message, field))
     if path == "/v2" or path.startswith("/v2/"):
-        place = "" if fault.field is None else f"{fault.field}: "
-        body = InferError(place + fault.message)
+        body = InferError(message if field is None else f"{field}: {message}")
     response = json_response(body, fault.status)
     response.headers.update(fault.headers)
     return response
+
+
+def _cut(text: str) -> str:
+    """Leave out the middle of what a caller may have made a megabyte long."""
+    return text if len(text) <= _LONGEST else f"{text[:_KEPT]}...{text[-_KEPT:]}"
+
+
+_LONGEST, _KEPT = 1_000, 400
 
 
 def json_response(body: Struct, status: HTTPStatus = HTTPStatus.OK) -> Response:

@@ -63,7 +63,7 @@ def read_tensors(
         raise RequestError("inputs", f"must be at most {limits.max_columns:,} tensors")
     kinds = {column.name: column.type for column in signature}
     tensors: dict[str, _Tensor] = {}
-    for tensor in _unpacked(inputs, binary):
+    for tensor in _unpacked(inputs, binary, limits.max_items):
         if tensor.name in tensors:
             raise RequestError(tensor.field, "must be one tensor, got two so named")
         if tensor.name.removesuffix(PRESENT) not in kinds:
@@ -95,12 +95,21 @@ class _Tensor:
     values: pa.Array  # flat; null where JSON has none
 
 
-def _unpacked(inputs: Sequence[InferInput], binary: memoryview) -> list[_Tensor]:
+def _unpacked(
+    inputs: Sequence[InferInput], binary: memoryview, max_rows: int
+) -> list[_Tensor]:
     tensors, at = [], 0
     for tensor in inputs:
         field = f"inputs.{tensor.name}"
         if not tensor.shape:
             raise RequestError(field, "must have the shape [rows] or [rows, n], got []")
+        if tensor.shape[0] > max_rows:
+            # Lists of no entries take no bytes, however many there are.
+            raise RequestError(
+                field,
+                f"must have at most {max_rows:,} rows, got {tensor.shape[0]:,}; send "
+                "several requests",
+            )
         count = math.prod(tensor.shape)
         size = tensor.parameters.binary_data_size
         if (size is None) == (tensor.data is None):

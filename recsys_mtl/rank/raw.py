@@ -157,10 +157,16 @@ class RequestReader:
         if (request.rows is None) == (request.columns is None):
             raise RequestError("rows", "give either `rows` or `columns`")
         if request.rows is not None:
+            rows = request.rows
             # Every name once, in the order in which rows bring them up.
-            names = dict.fromkeys(name for row in request.rows for name in row)
-            cells = {name: [row.get(name) for row in request.rows] for name in names}
-            field, num_rows = "rows[{i}].{name}", len(request.rows)
+            names = dict.fromkeys(name for row in rows for name in row)
+            known = self._signature.columns
+            for name in (name for name in names if name not in known):
+                # Before a cell of every row is made for each of them.
+                i = next(i for i, row in enumerate(rows) if name in row)
+                raise unknown_name(f"rows[{i}].{name}", name, known)
+            cells = {name: [row.get(name) for row in rows] for name in names}
+            field, num_rows = "rows[{i}].{name}", len(rows)
         else:
             cells = request.columns or {}
             lengths = {name: len(column) for name, column in cells.items()}
@@ -179,8 +185,10 @@ class RequestReader:
                 holder = path(next((i for i, c in enumerate(column) if c), 0))
                 raise unknown_name(holder, name, self._signature.columns)
             columns[name] = self._signature.typed(name, column, path)
-        self._signature.even_histories(columns, lambda name, i: at(field, name)(i))
-        return self._timed(columns, num_rows, now_us, field.replace("{i}", "0"))
+        columns = self._signature.even_histories(
+            columns, lambda name, i: at(field, name)(i)
+        )
+        return self._timed(columns, num_rows, now_us)
 
     def _table_rows(self, request: ScoreTable, now_us: int) -> RawRequest:
         if request.rows is not None or request.columns is not None:
@@ -197,8 +205,10 @@ class RequestReader:
                 at(request.place + ".{name}[{i}]", name),
             )
         pattern = request.place + ".{name}[{i}]"
-        self._signature.even_histories(columns, lambda name, i: at(pattern, name)(i))
-        return self._timed(columns, request.table.num_rows, now_us, request.place)
+        columns = self._signature.even_histories(
+            columns, lambda name, i: at(pattern, name)(i)
+        )
+        return self._timed(columns, request.table.num_rows, now_us)
 
     def _candidates(
         self, request: RankRequest
@@ -297,13 +307,12 @@ class RequestReader:
                 columns[f"{history}.{name}"] = self._signature.typed(
                     f"{history}.{name}", [events], always(field)
                 )
-        self._signature.even_histories(
+        return self._signature.even_histories(
             columns, lambda name, _: f"user.histories.{name}"
         )
-        return columns
 
     def _timed(
-        self, columns: dict[str, pa.Array], num_rows: int, now_us: int, field: str
+        self, columns: dict[str, pa.Array], num_rows: int, now_us: int
     ) -> RawRequest:
         if not columns:  # a table of no columns cannot say how many rows it has
             columns = {"": pa.nulls(num_rows)}
@@ -312,8 +321,9 @@ class RequestReader:
             return RawRequest(pa.table(columns), None, None)
         if spec.column in columns:
             return RawRequest(pa.table(columns), None, True)
-        now = raw_time(now_us, spec)
-        times = self._signature.typed(spec.column, [now] * num_rows, lambda _: field)
+        cell, _ = self._time(raw_time(now_us, spec))
+        times = pa.repeat(cell[0], num_rows)
+        now = cell[0].as_py()
         return RawRequest(pa.table(columns | {spec.column: times}), now, False)
 
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from recsys_mtl.config.data import TimestampSpec
 from recsys_mtl.errors import RequestError
 from recsys_mtl.features.cast import coded_text
-from recsys_mtl.features.column import flat
+from recsys_mtl.features.column import absent, flat, present
 from recsys_mtl.features.time import to_micros
 from recsys_mtl.rank.card import InputColumn
 from recsys_mtl.rank.column import ColumnType, unknown_name, whole_column
@@ -94,6 +94,14 @@ class Signature:
     def _checked(
         self, array: pa.Array, column: InputColumn, path: Callable[[int], str]
     ) -> pa.Array:
+        if column.role == "history" and not pa.types.is_list(array.type):
+            # Text, which elsewhere may stand for a list, has no events to count.
+            for i in np.flatnonzero(present(array))[:1]:
+                got = str(array[int(i)].as_py())[:60]
+                raise RequestError(
+                    path(int(i)), f"must be a list of events, got {got!r}"
+                )
+            array = pa.nulls(len(array), pa.list_(array.type))
         if column.unit is not None:
             self._check_times(array, path)
         if array.nbytes > MAX_TEXT_BYTES:
@@ -102,12 +110,16 @@ class Signature:
 
     def even_histories(
         self, columns: Mapping[str, pa.Array], path: Callable[[str, int], str]
-    ) -> None:
-        """Refuse events of which some columns tell more than others.
+    ) -> dict[str, pa.Array]:
+        """Give all columns of a history as many events as it has times.
+
+        A null beside times is a list of events of which this is not known: of several
+        rows, some may have more columns than others.
 
         Raises:
-            RequestError: So it is.
+            RequestError: A list has more events or fewer.
         """
+        evened = dict(columns)
         for name, column in columns.items():
             if self.columns[name].role != "history":
                 continue
@@ -118,12 +130,17 @@ class Signature:
                     f"needs {name.split('.')[0]}.time, which tells when each event was",
                 )
             lengths_B, wanted_B = _lengths(column), _lengths(times)
+            unknown_B = absent(column) & (wanted_B > 0)
+            if unknown_B.any():
+                evened[name] = _with_unknown(column, np.where(unknown_B, wanted_B, 0))
+                lengths_B = np.where(unknown_B, wanted_B, lengths_B)
             for i in np.flatnonzero(lengths_B != wanted_B)[:1]:
                 raise RequestError(
                     path(name, int(i)),
                     f"must have {wanted_B[i]} events like its list of times, got "
                     f"{lengths_B[i]}",
                 )
+        return evened
 
     def _check_times(self, raw: pa.Array, path: Callable[[int], str]) -> None:
         """Refuse times that cannot be read, and events without one."""
@@ -174,6 +191,25 @@ def _lengths(lists: pa.Array) -> np.ndarray:
         pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
     )
     return lengths
+
+
+def _with_unknown(lists: pa.Array, unknown_B: np.ndarray) -> pa.Array:
+    """Put so many nulls into null rows; those that get none stay null.
+
+    Example:
+        >>> lists = pa.array([[7], None, None], pa.list_(pa.int64()))
+        >>> _with_unknown(lists, np.array([0, 2, 0])).to_pylist()
+        [[7], [None, None], None]
+    """
+    count_B = _lengths(lists) + unknown_B
+    known_X = np.repeat(unknown_B == 0, count_B)
+    place_X = np.cumsum(known_X) - 1
+    values = lists.flatten().take(pa.array(place_X, mask=~known_X))
+    offsets = np.concatenate([[0], np.cumsum(count_B)]).astype(np.int32)
+    still_null = absent(lists) & (unknown_B == 0)
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), values, mask=pa.array(still_null)
+    )
 
 
 def _check_lengths(array: pa.Array, path: Callable[[int], str]) -> None:

@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 from http import HTTPStatus
 
 import msgspec
@@ -58,3 +59,21 @@ def test_a_good_body_becomes_a_request():
     assert request.user.id == 7
     assert math.isclose(request.user.features["age"], 0.0)
     assert request.item_ids == ["a"]
+
+
+def test_a_long_name_is_not_copied_for_each_number_below_it():
+    name = "a" * 100_000
+    body = b'{"context": {"%s": [%s]}}' % (name.encode(), b",".join([b"0"] * 20_000))
+    tracemalloc.start()
+    with pytest.raises(HttpFault):
+        decode(body[:-1] + b', "item_idz": []}', DECODER)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * len(body)
+
+
+def test_the_first_number_that_is_none_is_named():
+    body = b'{"context": {"a": [null, {"": [2.5]}], "b": [[1], {"": NaN}, -Infinity]}}'
+    with pytest.raises(HttpFault, match="got nan") as caught:
+        decode(body, DECODER)
+    assert caught.value.field == "context.b[1]."

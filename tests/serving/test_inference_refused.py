@@ -19,9 +19,24 @@ WRONG = {
         "inputs.item_id.data: must have 2 values, as its shape says, got 1",
     ),
     "a claimed shape": (
-        body(given("item_id", [1], shape=[2**31, 2**31])),
+        body(given("item_id", [1], shape=[2_000, 2**31])),
         422,
         "inputs.item_id.data",
+    ),
+    "more rows than there may be": (
+        body(given("item_id", [1], shape=[2**31])),
+        422,
+        "inputs.item_id: must have at most 2,000 rows, got 2,147,483,648",
+    ),
+    "rows of empty lists without end": (
+        body(given("tags", [], "BYTES", [2**31, 0])),
+        422,
+        "inputs.tags: must have at most 2,000 rows, got 2,147,483,648",
+    ),
+    "text for a history": (
+        body(ITEM, given("clicks.category", ["a", "b"], "BYTES")),
+        422,
+        "clicks.category[0]: must be a list of events, got 'a'",
     ),
     "a negative shape": (body(given("item_id", [1], shape=[-1])), 422, "shape[0]"),
     "no shape": (
@@ -151,8 +166,8 @@ BINARY = {
         "inputs.user_id: must be 1 texts",
     ),
     "billions of texts": (
-        binary(body(sized("user_id", "BYTES", [2**31], 5)), texts(b"a")),
-        "inputs.user_id: must be 2,147,483,648 texts",
+        binary(body(sized("user_id", "BYTES", [2_000, 2**31], 5)), texts(b"a")),
+        "inputs.user_id: must be 4,294,967,296,000 texts",
     ),
     "no UTF-8": (
         binary(body(sized("user_id", "BYTES", [2], 10)), texts(b"a", b"\xff")),
