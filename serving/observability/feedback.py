@@ -1,9 +1,10 @@
 """What became of predictions: labels, joined with the answers they are about."""
 
+import contextlib
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal, final
 
 import numpy as np
@@ -25,8 +26,9 @@ __all__ = [
 ]
 
 _NAME: Final = 256
-_BYTES_PER_ID: Final = 64  # of a list: the reference, and the object it refers to
+_BYTES_PER_ID: Final = 16  # beside the id itself: a reference, and what is rounded up
 _BYTES_PER_ANSWER: Final = 1_000
+_LONGEST_INT: Final = 20  # of 64 bits, with its sign
 
 Name = Annotated[str, Meta(min_length=1, max_length=_NAME)]
 Outcome = Literal["joined", "given", "unjoined", "duplicate"]
@@ -38,7 +40,7 @@ class FeedbackEvent(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         event_id: An event that comes twice counts once.
         request_id: As the answer had it.
-        item_id: The candidate, as the request had it.
+        item_id: The candidate, as the request or the answer had it.
         labels: By task; tasks that are left out or null have no label yet.
         model: As the answer had it; needed along with ``predictions``.
         version: As the answer had it; needed along with ``predictions``.
@@ -82,14 +84,27 @@ class FeedbackResponse(Struct, frozen=True):
 @final
 @dataclass(frozen=True)
 class _Answer:
+    request_id: str
     card: ModelCard
     ids: Sequence[Id]
     prediction_NT: Float[np.ndarray, "candidates tasks"]
+    size: int = field(init=False)
 
-    @property
-    def size(self) -> int:
-        held = _BYTES_PER_ID * len(self.ids) + self.prediction_NT.nbytes
-        return _BYTES_PER_ANSWER + held
+    def __post_init__(self) -> None:
+        # Texts of 65,536 letters are ids, too. sys.getsizeof takes thrice the time.
+        ids = sum(
+            [each.__sizeof__() for each in self.ids], self.request_id.__sizeof__()
+        )
+        ids += _BYTES_PER_ID * len(self.ids)
+        size = _BYTES_PER_ANSWER + ids + self.prediction_NT.nbytes
+        object.__setattr__(self, "size", size)
+
+    def place(self, item_id: Id) -> int | None:
+        """Find a candidate by its id, however that is written."""
+        for written in _ways_to_write(item_id):
+            with contextlib.suppress(ValueError):
+                return self.ids.index(written)
+        return None
 
 
 @final
@@ -121,7 +136,8 @@ class Answers:
             - prediction_NT: ``(candidates, tasks)``
         """
         self._forget(request_id)
-        answer = _Answer(card, ids, prediction_NT)
+        # A copy, for a part of a batch would keep the whole of it.
+        answer = _Answer(request_id, card, ids, prediction_NT.copy())
         if answer.size > self._max_bytes:
             return
         self._answers[request_id] = answer
@@ -132,13 +148,14 @@ class Answers:
     def find(
         self, request_id: str, item_id: Id
     ) -> tuple[ModelCard, dict[str, float]] | None:
-        """Find what was predicted of a candidate, by task; the first of equal ids."""
+        """Find what was predicted of a candidate, by task; the first of equal ids.
+
+        A whole number and the text that writes it are one id: a request may have the
+        one, and its answer the other.
+        """
         answer = self._answers.get(request_id)
-        if answer is None:
-            return None
-        try:
-            place = answer.ids.index(item_id)
-        except ValueError:
+        place = None if answer is None else answer.place(item_id)
+        if answer is None or place is None:
             return None
         tasks = [task.name for task in answer.card.tasks]
         row = answer.prediction_NT[place].tolist()
@@ -265,6 +282,17 @@ class Feedback:
             add("recsys_feedback_labels_total", *where)
             add("recsys_feedback_label_sum_total", *where, by=float(label))
             add("recsys_feedback_prediction_sum_total", *where, by=float(prediction))
+
+
+def _ways_to_write(item_id: Id) -> Iterator[Id]:
+    """Give the id, and its other form if it has one."""
+    yield item_id
+    if isinstance(item_id, int):
+        yield str(item_id)
+    elif item_id is not None and len(item_id) <= _LONGEST_INT:
+        with contextlib.suppress(ValueError):
+            if str(number := int(item_id)) == item_id:  # unlike that of "007"
+                yield number
 
 
 def _check(field: str, value: float, kind: str) -> None:

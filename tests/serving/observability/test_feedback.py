@@ -1,12 +1,19 @@
 """Labels, joined with answers over HTTP."""
 
+import json
 import math
+import tracemalloc
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from recsys_mtl.errors import RequestError
+from recsys_mtl.export.bundle import load_bundle
 from recsys_mtl.rank.card import ModelCard, TaskCard
+from recsys_mtl.rank.ranker import Ranker
+from serving.arrow_answer import RESPONSE_KEY
+from serving.media import ARROW
 from serving.observability.feedback import (
     Answers,
     Feedback,
@@ -37,6 +44,13 @@ def event(number=0, request_id="r", item_id=7, labels=None, **more):
 
 def take(feedback, *events):
     return feedback.take(FeedbackRequest(list(events)))
+
+
+def stream_of(table):
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
 
 
 def sums(ledger, task="click"):
@@ -93,6 +107,61 @@ def test_candidates_that_were_not_returned_can_be_joined_too(serving, ranker):
     ]
     told = asked("POST", "/v1/feedback", json={"events": events}).json()
     assert (told["joined"], told["unjoined"]) == (2, 1)
+
+
+@pytest.mark.parametrize("sent_as", ["json", "arrow"])
+def test_an_id_is_the_same_as_a_number_and_as_text(serving, tiny_texts, sent_as):
+    """The model has texts: answers in Arrow do, too, whatever the request had."""
+    ranker = Ranker(load_bundle(tiny_texts.bundle))
+    asked, headers, ids = serving(ranker), {"accept": ARROW}, [101, 105, 117]
+    body = json.dumps({"item_ids": ids}).encode()
+    if sent_as == "arrow":
+        body, headers["content-type"] = stream_of(pa.table({"item_id": ids})), ARROW
+    answer = asked("POST", "/v1/rank", content=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    table = pa.ipc.open_stream(answer.content).read_all()
+    request_id = json.loads(table.schema.metadata[RESPONSE_KEY])["request_id"]
+    assert sorted(table["id"].to_pylist()) == ["101", "105", "117"]
+    where = ("model", ranker.name), ("task", "click"), ("version", ranker.card.version)
+    counted = "recsys_feedback_prediction_sum_total", *where
+    total = 0.0
+    for row in table.to_pylist():
+        for item in (row["id"], int(row["id"])):
+            event = {
+                "event_id": repr(item),
+                "request_id": request_id,
+                "item_id": item,
+                "labels": {"click": 1},
+            }
+            told = asked("POST", "/v1/feedback", json={"events": [event]}).json()
+            assert told["joined"] == 1, item
+            total += row["prediction.click"]
+            assert asked.told()[counted] == pytest.approx(total, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "told", "joins"),
+    [
+        (7, "7", True),
+        ("7", 7, True),
+        (-(2**63), str(-(2**63)), True),
+        (str(2**64 - 1), 2**64 - 1, True),
+        ("007", 7, False),
+        ("7.0", 7, False),
+        ("\u0667", 7, False),  # a digit, but not how numbers are written
+        ("1_0", 10, False),
+        ("None", None, False),
+        (None, "None", False),
+        (None, None, True),
+        (1, "True", False),
+        ("9" * 10_000, "9" * 10_000, True),
+        ("8" * 10_000, "9" * 10_000, False),
+    ],
+)
+def test_only_what_writes_the_same_id_joins(given, told, joins):
+    feedback, answers, _ = made()
+    answers.remember("r", CARD, ["x", given], np.array([[0.5, 1]] * 2, np.float32))
+    assert take(feedback, event(item_id=told)).joined == int(joins)
 
 
 def test_another_replica_takes_the_predictions_that_come_along(serving, ranker):
@@ -219,6 +288,43 @@ def test_an_answer_that_comes_again_is_counted_once_in_memory():
         answers.remember("r", CARD, [1], np.zeros((1, 2), np.float32))
         size = answers.bytes
     assert (len(answers), answers.bytes) == (1, size)
+
+
+@pytest.mark.parametrize("letter", ["x", "\N{GRINNING FACE}"])
+@pytest.mark.parametrize(
+    ("letters", "count"),
+    [(65_509, 5), (12, 500), (12, 10)],
+    ids=["long", "usual", "few"],
+)
+def test_the_memory_that_is_counted_is_what_is_held(letter, letters, count):
+    answers = Answers(2_000_000)
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            ids = [f"{number:06d}{i:03d}{letter * letters}" for i in range(count)]
+            # Part of a batch of many more rows.
+            rows = np.zeros((4_096, 7), np.float32)
+            name = f"{number}{letter * 250}"
+            answers.remember(name, CARD, ids, rows[:count])
+        del ids, rows, name
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(answers) > 0
+    assert held < 1.05 * answers.bytes < 1.05 * 2_000_000
+    assert held > 0.4 * answers.bytes
+
+
+def test_long_ids_of_requests_take_no_more_than_the_window(serving, tiny_texts):
+    asked = serving(
+        Ranker(load_bundle(tiny_texts.bundle)), feedback_window_bytes=300_000
+    )
+    for number in range(5):
+        long = f"{number}{'x' * 65_000}"
+        assert asked.rank(item_ids=["i101", long]).status_code == 200
+    told = asked.told()
+    assert told["recsys_feedback_window_answers",] == 4
+    assert 4 * 65_000 < told["recsys_feedback_window_bytes",] <= 300_000
 
 
 def test_duplicates_are_found_as_long_as_they_are_remembered():
