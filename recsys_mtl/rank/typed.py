@@ -137,14 +137,13 @@ def _scalars(array: pa.Array, kind: Scalar, field: str, path: Path) -> pa.Array:
     if pa.types.is_boolean(given) and kind == "int":
         return array.cast(pa.int64())  # truth values are 1 and 0, as in tables
     if pa.types.is_integer(given):
-        whole = _int64(array, path)
         match kind:
             case "int":
-                return whole
+                return _int64(array, path)
             case "float":
-                return whole.cast(pa.float64(), safe=False)  # the nearest, as in JSON
+                return array.cast(pa.float64(), safe=False)  # the nearest, as in JSON
             case "string":
-                return whole.cast(pa.string())
+                return _int64(array, path).cast(pa.string())
     if pa.types.is_floating(given) and kind in ("int", "float"):
         real = array if pa.types.is_float64(given) else array.cast(pa.float64())
         numbers = filled(real, 0.0)

@@ -43,6 +43,7 @@ def refused(array, kind):
         (pa.array([None, None]), "int", [None, None]),
         (pa.array([1, None], pa.int16()), "float", [1.0, None]),
         (pa.array([2**63 - 1]), "float", [float(2**63)]),
+        (pa.array([2**64 - 1, None], pa.uint64()), "float", [float(2**64), None]),
         (pa.array([0.5], pa.float16()), "float", [0.5]),
         (pa.array(["a", None], pa.large_string()), "string", ["a", None]),
         (pa.array(["a", "b" * 20], pa.string_view()), "string", ["a", "b" * 20]),

@@ -87,6 +87,14 @@ def test_json_may_be_answered_in_arrow(client):
         assert row["score"] == pytest.approx(plain[row["id"]]["score"], abs=TOLERANCE)
 
 
+def words_in_views(column):
+    """A dictionary of views, in two chunks."""
+    coded = column.combine_chunks().dictionary_encode()
+    words = coded.dictionary.cast(pa.string_view())
+    whole = pa.DictionaryArray.from_arrays(coded.indices, words)
+    return pa.chunked_array([whole.slice(0, 25), whole.slice(25)])
+
+
 def test_rows_in_arrow_score_as_in_json(client, tiny):
     raw = tiny.interactions(60)
     plain = client.post("/v1/score", json={"columns": raw.to_pydict()}).json()
@@ -95,6 +103,7 @@ def test_rows_in_arrow_score_as_in_json(client, tiny):
         pa.concat_tables([raw.slice(0, 25), raw.slice(25)]),
         raw.set_column(0, "user_id", raw["user_id"].dictionary_encode()),
         raw.set_column(0, "user_id", raw["user_id"].cast(pa.string_view())),
+        raw.set_column(0, "user_id", words_in_views(raw["user_id"])),
     ):
         answer = post(client, "/v1/score", stream(table), accept=ARROW)
         assert answer.status_code == 200, answer.text
