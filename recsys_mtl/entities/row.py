@@ -61,6 +61,11 @@ def read_rows(
     """
     columns: dict[str, list[Any]] = {}
     places: dict[str, str] = {}
+    allowed = _names(kind, schemas)
+
+    def path(name: str, i: int) -> str:
+        return f"{place.replace('{i}', str(i))}{places[name]}"
+
     for i, row in enumerate(rows):
         cells = dict(row.features)
         for name in row.features:
@@ -76,17 +81,11 @@ def read_rows(
                 places.setdefault(f"{history}.{name}", f"histories.{history}.{name}")
         for name, cell in cells.items():
             if name not in columns:
+                if name not in allowed:  # told before it gets a cell in every row
+                    raise unknown_name(path(name, i), name, allowed)
                 columns[name] = [None] * len(rows)
             columns[name][i] = cell
-
-    def path(name: str, i: int) -> str:
-        return f"{place.replace('{i}', str(i))}{places[name]}"
-
-    first = {
-        name: next((i for i, cell in enumerate(cells) if cell is not None), 0)
-        for name, cells in columns.items()
-    }
-    typed = _typed(kind, columns, schemas, path, first)
+    typed = _typed(kind, columns, schemas, path)
     return _rows([str(key) for key in keys], typed)
 
 
@@ -117,8 +116,16 @@ def read_table(
         return f"{name}[{i}]"
 
     columns = {n: table.column(n) for n in table.column_names if n != _KEY}
-    typed = _typed(kind, columns, schemas, path, dict.fromkeys(columns, 0))
+    allowed = _names(kind, schemas)
+    for name in columns:
+        if name not in allowed:
+            raise unknown_name(path(name, 0), name, allowed)
+    typed = _typed(kind, columns, schemas, path)
     return _rows([str(key) for key in keys], typed)
+
+
+def _names(kind: Kind, schemas: Sequence[EntitySchema]) -> frozenset[str]:
+    return frozenset(name for schema in schemas for name in schema.columns[kind])
 
 
 def _typed(
@@ -126,16 +133,11 @@ def _typed(
     columns: Mapping[str, Any],
     schemas: Sequence[EntitySchema],
     path: Callable[[str, int], str],
-    first: Mapping[str, int],
 ) -> dict[str, pa.Array]:
     typed: dict[str, pa.Array] = {}
     # The first model's types are stored; the others must take the cells too.
     for schema in reversed(schemas):
         typed |= schema.typed(kind, columns, path)
-    for name in columns:
-        if name not in typed:
-            allowed = {n for schema in schemas for n in schema.columns[kind]}
-            raise unknown_name(path(name, first[name]), name, allowed)
     return typed
 
 
