@@ -4,12 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from http import HTTPStatus
+from pathlib import Path
 from typing import Literal, Self, final
 
 import msgspec
 
 from recsys_mtl.errors import ConfigError
-from recsys_mtl.export.bundle import bundle_digest, load_bundle
+from recsys_mtl.export.bundle import Bundle, load_bundle
+from recsys_mtl.export.info import bundle_digest, check_bundle
 from recsys_mtl.rank.card import ModelCard
 from recsys_mtl.rank.column import unknown_name
 from recsys_mtl.rank.ranker import Ranker
@@ -139,7 +141,9 @@ def load_models(
 
     Args:
         models: Folders, names, shares and scores.
-        known: Models whose bundles are not loaded again.
+        known: Models whose bundles are not loaded again: from the same folder unless
+            names or sizes of its files have changed, from another once its files are
+            verified.
 
     Raises:
         ArtifactError: A bundle is incomplete, altered, or of another format.
@@ -160,17 +164,36 @@ class _Rankers:
 
     def __init__(self, known: Iterable[Ranker]) -> None:
         self._known = list(known)
+        self._bundles: dict[Path, Bundle] = {}
 
     def load(self, model: ModelSettings) -> Ranker:
-        digest = bundle_digest(model.bundle)
-        alike = [r for r in self._known if r.bundle.digest == digest]
-        bundle = alike[0].bundle if alike else load_bundle(model.bundle)
+        bundle = self._bundle(model.bundle.resolve())
         try:
             ranker = Ranker(bundle, score=model.score)
         except ConfigError as fault:
             raise ConfigError(f"{model.bundle}: {fault}") from fault
-        for other in alike:
-            if other.card.scoring == ranker.card.scoring:
+        for other in self._known:
+            same = other.bundle.digest == bundle.digest
+            if same and other.card.scoring == ranker.card.scoring:
                 return other
         self._known.append(ranker)
         return ranker
+
+    def _bundle(self, folder: Path) -> Bundle:
+        if folder not in self._bundles:
+            self._bundles[folder] = self._checked(folder)
+        return self._bundles[folder]
+
+    def _checked(self, folder: Path) -> Bundle:
+        digest = bundle_digest(folder)
+        known = [*self._bundles.values(), *(r.bundle for r in self._known)]
+        alike = [bundle for bundle in known if bundle.digest == digest]
+        if not alike:
+            return load_bundle(folder)
+        # The next process to start will load this folder, not what lies in memory here:
+        # a copy is verified like any other bundle. A folder that was verified when it
+        # was loaded is not read again, or each change of a score would read all of it;
+        # that files are missing or cut off shows without.
+        own = [bundle for bundle in alike if bundle.folder == folder]
+        check_bundle(folder, verify=not own)
+        return (own or alike)[0]

@@ -29,9 +29,8 @@ from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Literal, final
+from typing import final
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -48,61 +47,29 @@ from recsys_mtl.export.encoded import (
     encode_store,
     split_of,
 )
+from recsys_mtl.export.info import (
+    FORMAT_VERSION,
+    INFO,
+    SEAL,
+    BundleInfo,
+    checked_info,
+    seal_line,
+)
 from recsys_mtl.export.network_files import (
     NetworkFiles,
     empty_network,
     load_network_files,
     write_network,
 )
-from recsys_mtl.export.program import EngineInfo
-from recsys_mtl.export.seal import FileSeal, check_files, seal_files
+from recsys_mtl.export.seal import seal_files
 from recsys_mtl.features.entity import EntityTable
 from recsys_mtl.features.featurizer import Featurizer
 from recsys_mtl.features.join import FeatureStore
 from recsys_mtl.features.manifest import FeatureManifest, TaskStats, recipe_digest
-from recsys_mtl.features.schema import Artifact, FeatureSchema, RawColumn
+from recsys_mtl.features.schema import FeatureSchema, RawColumn
 from recsys_mtl.model.network import Network
 
-__all__ = ["Bundle", "BundleInfo", "bundle_digest", "load_bundle", "write_bundle"]
-
-_FORMAT_VERSION: Final = 1
-_INFO, _SEAL = "bundle.json", "bundle.json.sha256"
-
-
-class BundleInfo(Artifact):
-    """``bundle.json``.
-
-    Attributes:
-        format_version: Of the folder's layout; another one is refused.
-        name: The recipe's.
-        created: When it was written, ISO 8601 in UTC.
-        recipe: What was trained.
-        recipe_digest: Of what shapes the features; see ``features.manifest``.
-        feature_schema: Encoded columns that the network reads.
-        signature: Raw columns that the features read.
-        task_stats: Training labels of each task.
-        versions: Of what wrote it.
-        files: Every other file by its path; only ``bundle.json.sha256`` is not listed.
-        metrics: By task, on the test split.
-        calibration: What is done to predictions.
-        tables: How embedding tables are stored and products made.
-        engine: What runs the network.
-    """
-
-    format_version: Literal[1]
-    name: str
-    created: str
-    recipe: Recipe
-    recipe_digest: str
-    feature_schema: FeatureSchema
-    signature: tuple[RawColumn, ...]
-    task_stats: dict[str, TaskStats]
-    versions: dict[str, str]
-    files: dict[str, FileSeal]
-    metrics: dict[str, dict[str, float]]
-    calibration: Calibration = Calibration()
-    tables: Rounding = Rounding(bytes=0, float32_bytes=0)
-    engine: EngineInfo = EngineInfo()
+__all__ = ["Bundle", "load_bundle", "write_bundle"]
 
 
 @final
@@ -235,7 +202,7 @@ def write_bundle(
         if report is not None:
             _bring(report, work / "report.html")
         info = BundleInfo(
-            format_version=_FORMAT_VERSION,
+            format_version=FORMAT_VERSION,
             name=recipe.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             recipe=recipe,
@@ -252,9 +219,9 @@ def write_bundle(
         )
         # No NaN: it would be no JSON, and metrics that are undefined are absent.
         text = json.dumps(info.model_dump(mode="json"), indent=1, allow_nan=False)
-        (work / _INFO).write_bytes(text.encode())
+        (work / INFO).write_bytes(text.encode())
         digest = sha256(text.encode()).hexdigest()
-        (work / _SEAL).write_bytes(_seal_line(digest))
+        (work / SEAL).write_bytes(seal_line(digest))
         work.rename(folder)
     except (OSError, SafetensorError) as error:
         raise EnvironmentFault(
@@ -279,9 +246,7 @@ def load_bundle(folder: Path, *, verify: bool = True) -> Bundle:
             the format is another, or the weights do not fit the recipe.
     """
     folder = folder.resolve()
-    info, digest = _read_info(folder)
-    besides = frozenset({_INFO, _SEAL})
-    check_files(folder, info.files, besides=besides, hash=verify)
+    info, digest = checked_info(folder, verify=verify)
     featurizer = Featurizer.load(folder / "encoders")
     store = _store(folder, featurizer)
     split, encoded = split_of(featurizer, store), None
@@ -303,50 +268,6 @@ def load_bundle(folder: Path, *, verify: bool = True) -> Bundle:
         ),
         encoded=encoded,
     )
-
-
-def bundle_digest(folder: Path) -> str:
-    """Tell which bundle a folder has, without loading it.
-
-    Raises:
-        ArtifactError: There is none, or ``bundle.json`` is altered.
-    """
-    return _read_info(folder.resolve())[1]
-
-
-def _read_info(folder: Path) -> tuple[BundleInfo, str]:
-    path = folder / _INFO
-    try:
-        content, seal = path.read_bytes(), (folder / _SEAL).read_bytes()
-    except OSError as error:
-        raise ArtifactError(
-            f"{folder} must be a complete bundle, but {error.filename} cannot be read "
-            f"({error.strerror}); build it again or correct the path"
-        ) from error
-    digest = sha256(content).hexdigest()
-    if seal != _seal_line(digest):
-        raise ArtifactError(
-            f"{path} must have the sha256 that {_SEAL} says "
-            f"({seal[:64].decode(errors='replace')}), got {digest}; copy or build the "
-            "bundle again"
-        )
-    try:
-        found = json.loads(content)
-    except ValueError as error:
-        raise ArtifactError(f"{path} is no JSON: {error}; build it again") from error
-    got = found.get("format_version") if isinstance(found, dict) else None
-    if got != _FORMAT_VERSION:
-        raise ArtifactError(
-            f"{path} must have format version {_FORMAT_VERSION}, got {got!r}; load it "
-            "with the version of recsys-mtl that wrote it, or build it again"
-        )
-    try:
-        return BundleInfo.model_validate(found), digest
-    except ValidationError as error:
-        raise ArtifactError(
-            f"{path} does not fit this version of recsys-mtl, {__version__}: {error}; "
-            "load it with the version that wrote it, or build it again"
-        ) from error
 
 
 def _store(folder: Path, featurizer: Featurizer) -> FeatureStore:
@@ -384,10 +305,6 @@ def _bring(source: Path, target: Path) -> None:
             shutil.copyfile(source, target)
     else:
         shutil.copyfile(source, target)
-
-
-def _seal_line(digest: str) -> bytes:
-    return f"{digest}  {_INFO}\n".encode()
 
 
 def _versions() -> dict[str, str]:

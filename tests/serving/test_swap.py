@@ -1,10 +1,11 @@
 """Other models for a running server: tried first, then answering at once."""
 
 import asyncio
-import json
+import os
+import shutil
 import threading
 import time
-from hashlib import sha256
+from pathlib import Path
 
 import httpx
 import pytest
@@ -148,28 +149,58 @@ def test_what_cannot_be_served_changes_nothing(tiny, change, field, says):
     assert ask(app, "GET", "/v1/models").json() == before
 
 
-def test_an_altered_bundle_is_refused(tiny, tmp_path, swap):
-    copy = tmp_path / "altered"
-    copy.mkdir()
-    for path in tiny.bundle.rglob("*"):
-        target = copy / path.relative_to(tiny.bundle)
-        if path.is_dir():
-            target.mkdir()
-        else:
-            target.write_bytes(path.read_bytes())
-    weights = copy / "network.safetensors"
-    content = bytearray(weights.read_bytes())
+def flip(path):
+    content = bytearray(path.read_bytes())
     content[-1] ^= 1
-    weights.write_bytes(content)
-    info = json.loads((copy / "bundle.json").read_text())
-    # Another bundle by its name, or the one in memory would stand in for it.
-    info["name"] = "other"
-    text = json.dumps(info).encode()
-    (copy / "bundle.json").write_bytes(text)
-    seal = f"{sha256(text).hexdigest()}  bundle.json\n"
-    (copy / "bundle.json.sha256").write_text(seal)
-    with pytest.raises(ArtifactError, match=r"network\.safetensors"):
-        asyncio.run(swap.prepare(served({"bundle": copy, "name": "a"})))
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "truncated": lambda folder: os.truncate(folder / "network.safetensors", 100),
+    "missing": lambda folder: (folder / "items.arrow").unlink(),
+    "extra": lambda folder: (folder / "more.txt").write_text("?"),
+    "altered": lambda folder: flip(folder / "network.safetensors"),
+}
+
+
+@pytest.fixture
+def copied(tiny, tmp_path):
+    """The served bundle once more, in files of its own."""
+    return Path(shutil.copytree(tiny.bundle, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_copy_of_what_is_served_is_refused(tiny, copied, damage):
+    damage(copied)
+    settings = ServingSettings.model_validate(one(tiny).model_dump())
+    app = create_app(load_models(settings.models), settings)
+    before = ask(app, "GET", "/v1/models").json()
+    told = ask(app, "PUT", "/v1/models", {"models": [{"bundle": str(copied)}]})
+    assert told.status_code == 422, told.text
+    assert str(copied) in told.json()["error"]["message"]
+    assert ask(app, "GET", "/v1/models").json() == before
+
+
+def test_an_intact_copy_is_not_loaded_again(tiny, copied, swap):
+    before = swap.switch(one(tiny)).named("a").ranker
+    wanted = served({"bundle": copied, "name": "b"})
+    asyncio.run(swap.prepare(wanted))
+    assert swap.switch(wanted).named("b").ranker is before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "extra"])
+def test_a_bundle_that_is_damaged_while_it_is_served_is_refused(copied, damage):
+    wanted = served({"bundle": copied, "name": "a"})
+    swap = Swap(load_models(wanted.models), wanted, RecentRequests())
+    # What is mapped keeps its pages: files are replaced, as copying tools do it.
+    for path in [p for p in copied.rglob("*") if p.is_file()]:
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+    DAMAGES[damage](copied)
+    again = served({"bundle": copied, "name": "a", "score": WATCH})
+    with pytest.raises(ArtifactError, match=str(copied)):
+        asyncio.run(swap.prepare(again))
 
 
 def test_answers_documents_and_counts_follow(tiny):
