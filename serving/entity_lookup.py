@@ -134,7 +134,8 @@ class EntityLookup:
         """Say which columns a model reads of users and items."""
         schema = self._schemas.get(model)
         if schema is None:
-            schema = self._schemas[model] = EntitySchema.of(model.card)
+            features = model.ranker.bundle.recipe.features
+            schema = self._schemas[model] = EntitySchema.of(model.card, features)
         return schema
 
     async def fill(
@@ -170,7 +171,8 @@ class EntityLookup:
                 record.degraded = True
             return request, None, True
         found, seconds = answer
-        known, misfits = _fitting(wanted, found, self.schema(model))
+        schema = self.schema(model)
+        known, misfits = _fitting(wanted, found, schema)
         self.watch(
             LookupNote(
                 "found",
@@ -182,7 +184,8 @@ class EntityLookup:
             )
         )
         windows, now_us = self._windows_of(model), time.time_ns() // 1_000
-        return merge(request, keys, known, windows, now_us), _use(found), False
+        filled = merge(request, keys, known, schema, windows, now_us)
+        return filled, _use(found), False
 
     def _windows_of(self, model: ServedModel) -> RowWindows:
         windows = self._windows.get(model)

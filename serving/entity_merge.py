@@ -1,7 +1,8 @@
 """What a store knows, put into requests as if they had given it.
 
 A cell of the request comes first, then one of the store; what neither has, the ranker
-looks up in its bundle. A history that a request gives stands in for the stored one.
+looks up in its bundle. A history is taken whole: one that a row of the request brings
+stands in for the stored one. Which columns are of histories, the signature tells.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +10,10 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from recsys_mtl.config.data import KeysSpec
-from recsys_mtl.entities import Kind
+from recsys_mtl.entities import EntitySchema, Kind
+from recsys_mtl.features.contract import TIME, event_column
 from recsys_mtl.rank.request import (
     Id,
     ItemInput,
@@ -22,6 +23,7 @@ from recsys_mtl.rank.request import (
     ScoreTable,
     UserInput,
 )
+from serving.entity_fill import filled_table
 from serving.entity_rows import RowWindows, refuse_too_large
 
 __all__ = ["Known", "merge", "wanted_keys"]
@@ -49,14 +51,19 @@ def wanted_keys(
         else:
             ids = _of_candidates(request, name)
         # What is no id is refused by the ranker, which can say where it stands.
-        some = dict.fromkeys(str(i) for i in ids if isinstance(i, int | str))
+        some = dict.fromkeys(_text(i) for i in ids if isinstance(i, int | float | str))
         if some:
             found[kind] = list(some)
     return found
 
 
 def merge(
-    request: AskT, keys: KeysSpec, known: Known, windows: RowWindows, now_us: int
+    request: AskT,
+    keys: KeysSpec,
+    known: Known,
+    schema: EntitySchema,
+    windows: RowWindows,
+    now_us: int,
 ) -> AskT:
     """Fill the cells that a request leaves out.
 
@@ -64,6 +71,7 @@ def merge(
         request: In any form; it stays as it is.
         keys: Names of the key columns.
         known: What fits the model that is asked.
+        schema: Of that model.
         windows: Of that model.
         now_us: Microseconds since 1970, for rows without a time.
 
@@ -71,8 +79,9 @@ def merge(
         RequestError: Too much is stored for so many rows.
     """
     if isinstance(request, ScoreRequest):
-        return cast(AskT, _merged_rows(request, keys, known, windows, now_us))
-    return cast(AskT, _merged_ranking(request, keys, known))
+        rows = _merged_rows(request, keys, known, schema, windows, now_us)
+        return cast(AskT, rows)
+    return cast(AskT, _merged_ranking(request, keys, known, schema))
 
 
 def _of_rows(request: ScoreRequest, name: str) -> Sequence[Any]:
@@ -98,54 +107,60 @@ def _column(table: pa.Table, name: str) -> list[Any]:
     return cells
 
 
-def _merged_ranking(request: RankRequest, keys: KeysSpec, known: Known) -> RankRequest:
+def _merged_ranking(
+    request: RankRequest, keys: KeysSpec, known: Known, schema: EntitySchema
+) -> RankRequest:
     user = known.get("users", {}).get(_text(request.user.id))
     if user:
-        told = _merged_user(request.user, user)
+        told = _merged_user(request.user, user, schema)
         request = msgspec.structs.replace(request, user=told)
     items = known.get("items")
     if items and keys.item is not None:
-        request = _merged_items(request, keys.item, items)
+        request = _merged_items(request, keys.item, items, schema)
     return request
 
 
-def _merged_user(user: UserInput, cells: Mapping[str, Any]) -> UserInput:
-    features, histories = dict(user.features), dict(user.histories)
+def _merged_user(
+    user: UserInput, cells: Mapping[str, Any], schema: EntitySchema
+) -> UserInput:
+    features = dict(user.features)
     stored: dict[str, dict[str, list[Any]]] = {}
     for name, cell in cells.items():
-        history, dot, column = name.partition(".")
-        if dot and isinstance(cell, list) and f"{history}.time" in cells:
-            stored.setdefault(history, {})[column] = cell
+        history = schema.histories.get(name)
+        if history is not None:
+            stored.setdefault(history, {})[name.removeprefix(f"{history}.")] = cell
         elif features.get(name) is None:
             features[name] = cell
-    return UserInput(id=user.id, features=features, histories=stored | histories)
+    return UserInput(id=user.id, features=features, histories=stored | user.histories)
 
 
 def _merged_items(
-    request: RankRequest, key: str, items: Mapping[str, Mapping[str, Any]]
+    request: RankRequest,
+    key: str,
+    items: Mapping[str, Mapping[str, Any]],
+    schema: EntitySchema,
 ) -> RankRequest:
     if isinstance(request, RankTable):
-        ids = _column(request.table, key)
-        return msgspec.structs.replace(
-            request, table=_filled(request.table, [items.get(str(i)) for i in ids])
-        )
+        stored = [items.get(_text(i)) for i in _column(request.table, key)]
+        table = filled_table(request.table, stored, schema)
+        return msgspec.structs.replace(request, table=table)
     given = request.items
     if given is None:
         given = [ItemInput(id=item_id) for item_id in request.item_ids or ()]
-    merged = [_merged_item(item, items.get(_text(item.id))) for item in given]
+    stored = [items.get(_text(item.id)) for item in given]
+    features = _filled_rows([item.features for item in given], stored, schema)
+    merged = [
+        item if of is item.features else ItemInput(id=item.id, features=of)
+        for item, of in zip(given, features, strict=True)
+    ]
     return msgspec.structs.replace(request, items=merged, item_ids=None)
-
-
-def _merged_item(item: ItemInput, cells: Mapping[str, Any] | None) -> ItemInput:
-    if not cells:
-        return item
-    return ItemInput(id=item.id, features=_over(item.features, cells))
 
 
 def _merged_rows(
     request: ScoreRequest,
     keys: KeysSpec,
     known: Known,
+    schema: EntitySchema,
     windows: RowWindows,
     now_us: int,
 ) -> ScoreRequest:
@@ -168,82 +183,112 @@ def _merged_rows(
     refuse_too_large(request, found, num_rows)
     for cells in found:
         if isinstance(request, ScoreTable):
-            table = _filled(request.table, cells)
+            table = filled_table(request.table, cells, schema)
             request = msgspec.structs.replace(request, table=table)
         elif request.rows is not None:
-            rows = [
-                _over(row, of) if of else row
-                for row, of in zip(request.rows, cells, strict=True)
-            ]
+            rows = _filled_rows(request.rows, cells, schema)
             request = msgspec.structs.replace(request, rows=rows)
         else:
-            columns = _filled_columns(request.columns or {}, cells)
+            columns = _filled_columns(request.columns or {}, cells, schema)
             request = msgspec.structs.replace(request, columns=columns)
     return request
 
 
-def _over(given: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Cells of ``given``, and of ``stored`` where they are left out."""
+def _filled_rows(
+    given: Sequence[dict[str, Any]],
+    stored: Sequence[Mapping[str, Any] | None],
+    schema: EntitySchema,
+) -> list[dict[str, Any]]:
+    """Cells of rows, and stored ones where they are left out or null."""
+    rows = [
+        _over(row, cells, schema) if cells else row
+        for row, cells in zip(given, stored, strict=True)
+    ]
+    for name in schema.lists:
+        if any(cells and name in cells for cells in stored):
+            mine = [row.get(name) for row in given]
+            cells_B = [row.get(name) for row in rows]
+            lists = _as_lists(name, cells_B, mine, schema)
+            if lists is not cells_B:
+                rows = [
+                    {**row, name: cell} for row, cell in zip(rows, lists, strict=True)
+                ]
+    return rows
+
+
+def _as_lists(
+    name: str, cells: list[Any], given: Sequence[Any], schema: EntitySchema
+) -> list[Any]:
+    """Make lists of a request's text where other rows got stored lists."""
+    if {*map(type, given)} - {type(None)} != {str} or list not in map(type, cells):
+        return cells
+    return [schema.split(name, c) if isinstance(c, str) else c for c in cells]
+
+
+def _over(
+    given: Mapping[str, Any], stored: Mapping[str, Any], schema: EntitySchema
+) -> dict[str, Any]:
+    """Cells of ``given``, and of ``stored`` where they are left out or null."""
     merged = dict(given)
-    mine = {name.partition(".")[0] for name, cell in given.items() if cell is not None}
-    for name, cell in stored.items():
-        history, dot, _ = name.partition(".")
+    told = {of for name in stored if (of := schema.histories.get(name)) is not None}
+    if told:
         # One history is either the request's or the store's, never half and half.
-        if merged.get(name) is None and not (dot and history in mine):
+        told -= _given_histories(given, schema)
+        for name in given:
+            if schema.histories.get(name) in told:
+                merged[name] = None
+    for name, cell in stored.items():
+        history = schema.histories.get(name)
+        if merged.get(name) is None if history is None else history in told:
             merged[name] = cell
     return merged
 
 
+def _given_histories(given: Mapping[str, Any], schema: EntitySchema) -> set[str]:
+    """Histories that a row brings: those with times, or with events without any."""
+    found: set[str] = set()
+    for name, cell in given.items():
+        history = schema.histories.get(name)
+        if history is None or cell is None:
+            continue
+        if cell != [] or name == event_column(history, TIME):
+            found.add(history)
+    return found
+
+
 def _filled_columns(
-    columns: Mapping[str, Sequence[Any]], stored: Sequence[Mapping[str, Any] | None]
-) -> dict[str, list[Any]]:
+    columns: Mapping[str, Sequence[Any]],
+    stored: Sequence[Mapping[str, Any] | None],
+    schema: EntitySchema,
+) -> Mapping[str, Sequence[Any]]:
     """The same for lists; uneven columns are left for the ranker to refuse."""
     num_rows = len(stored)
-    if any(len(column) != num_rows for column in columns.values()):
-        return {name: list(column) for name, column in columns.items()}
-    rows = [
-        _over({name: column[i] for name, column in columns.items()}, of or {})
-        for i, of in enumerate(stored)
-    ]
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}
+    names = {name for cells in stored for name in cells or ()}
+    if not names or any(len(column) != num_rows for column in columns.values()):
+        return columns
+    histories = {schema.histories.get(name) for name in names} - {None}
+    given = {
+        name: column
+        for name, column in columns.items()
+        if name in names or schema.histories.get(name) in histories
+    }
+    filled: dict[str, list[Any]] = {
+        name: list(given[name]) if name in given else [None] * num_rows
+        for name in (*given, *sorted(names - given.keys()))
+    }
+    for i, cells in enumerate(stored):
+        if cells:
+            row = {name: column[i] for name, column in given.items()}
+            for name, cell in _over(row, cells, schema).items():
+                filled[name][i] = cell
+    for name in schema.lists:
+        if name in given and name in names:
+            filled[name] = _as_lists(name, filled[name], given[name], schema)
+    return {**columns, **filled}
 
 
-def _filled(table: pa.Table, stored: Sequence[Mapping[str, Any] | None]) -> pa.Table:
-    """The same for a typed table, whose own columns keep their types."""
-    if len(stored) != table.num_rows:
-        return table
-    mine = {name.partition(".")[0] for name in table.column_names if "." in name}
-    for name in dict.fromkeys(name for of in stored for name in of or {}):
-        history, dot, _ = name.partition(".")
-        cells = [None if of is None else of.get(name) for of in stored]
-        if name not in table.column_names:
-            if not (dot and history in mine):
-                table = table.append_column(name, pa.array(cells))
-        elif not dot and table.column_names.count(name) == 1:
-            place = table.column_names.index(name)
-            own = table.column(place)
-            if own.null_count and not pa.types.is_nested(own.type):
-                table = table.set_column(place, name, _coalesced(own, cells))
-    return table
-
-
-def _coalesced(own: pa.ChunkedArray, cells: Sequence[Any]) -> pa.ChunkedArray:
-    stored = pa.array(cells)
-    try:
-        # Not pa.array(cells, own.type), which would cut fractions off without a word.
-        return pc.coalesce(own, stored.cast(own.type))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        # The store's cells do not fit the sender's narrower type: take the wider one.
-        if pa.types.is_dictionary(own.type) or not _both_numbers(own.type, stored.type):
-            return own
-        wide = pa.float64() if pa.types.is_floating(stored.type) else pa.int64()
-        return pc.coalesce(own.cast(wide), stored.cast(wide))
-
-
-def _both_numbers(one: pa.DataType, other: pa.DataType) -> bool:
-    return all(pa.types.is_integer(t) or pa.types.is_floating(t) for t in (one, other))
-
-
-def _text(key: Id) -> str:
+def _text(key: Id | float) -> str:
+    # Whole numbers come as 3.0 from tables with gaps.
+    if isinstance(key, float) and key.is_integer():
+        key = int(key)
     return str(key)

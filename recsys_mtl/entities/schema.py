@@ -1,6 +1,6 @@
 """Which columns a model reads of users and items, and whether cells fit them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, final
@@ -8,8 +8,11 @@ from typing import Any, final
 import pyarrow as pa
 
 from recsys_mtl.config.data import TimestampSpec
+from recsys_mtl.config.feature import FeatureSpec, ListFeature
 from recsys_mtl.entities.store import Cells, Found, Kind, StoredRow
 from recsys_mtl.errors import RequestError
+from recsys_mtl.features.cast import cast_column
+from recsys_mtl.features.contract import column_of
 from recsys_mtl.rank.card import InputColumn, ModelCard
 from recsys_mtl.rank.signature import Signature, always
 
@@ -25,17 +28,37 @@ class EntitySchema:
 
     Args:
         columns: The model's signature.
+        separators: By column of a list feature, what splits its text; null where
+            nothing does.
+
+    Attributes:
+        columns: By kind and name, those of features and histories.
+        histories: By column of a history, the history's name.
+        lists: Columns of lists for which text may stand.
+        signature: Types cells of them.
     """
 
-    def __init__(self, columns: Sequence[InputColumn]) -> None:
+    def __init__(
+        self, columns: Sequence[InputColumn], separators: Mapping[str, str | None]
+    ) -> None:
         self.columns: dict[Kind, dict[str, InputColumn]] = {
             kind: {
                 c.name: c for c in columns if c.origin == origin and c.role in _ROLES
             }
             for kind, origin in _ORIGINS.items()
         }
+        self.histories = {
+            c.name: c.name.split(".")[0] for c in columns if c.role == "history"
+        }
+        self.lists = tuple(
+            name
+            for of in self.columns.values()
+            for name, column in of.items()
+            if column.type == "string_list" and column.role == "feature"
+        )
+        self._separators = dict(separators)
         time = next((c for c in columns if c.role == "timestamp"), None)
-        self._signature = Signature(
+        self.signature = Signature(
             columns,
             None
             if time is None
@@ -43,9 +66,10 @@ class EntitySchema:
         )
 
     @classmethod
-    def of(cls, card: ModelCard) -> "EntitySchema":
-        """Take the columns that a model's card tells of."""
-        return cls(card.signature)
+    def of(cls, card: ModelCard, features: Iterable[FeatureSpec]) -> "EntitySchema":
+        """Take the columns that a model's card tells of, and its recipe's features."""
+        lists = (feature for feature in features if isinstance(feature, ListFeature))
+        return cls(card.signature, {column_of(f): f.separator for f in lists})
 
     @cached_property
     def version(self) -> str:
@@ -80,16 +104,33 @@ class EntitySchema:
                 continue
             where = _bound(path, name)
             if isinstance(cells, pa.ChunkedArray):
-                typed[name] = self._signature.read(name, cells, where(0), where)
+                typed[name] = self.signature.read(name, cells, where(0), where)
             else:
-                typed[name] = self._signature.typed(name, cells, where)
-        self._signature.even_histories(typed, path)
-        return typed
+                typed[name] = self.signature.typed(name, cells, where)
+        return self.signature.even_histories(typed, path)
+
+    def split(self, name: str, text: str) -> list[str] | None:
+        """Give the list that encoders make of text; ``None`` if it is missing.
+
+        Example:
+            >>> EntitySchema([], {"tags": "|"}).split("tags", "new|red")
+            ['new', 'red']
+        """
+        if not text:
+            return None
+        separator = self._separators.get(name)
+        return text.split(separator) if separator else [text]
+
+    def split_column(self, name: str, texts: pa.Array) -> pa.Array:
+        """Give a column of lists where its cells are text; see ``split``."""
+        separator = self._separators.get(name)
+        return cast_column(texts, "string_list", separator).array
 
     def fitting(self, kind: Kind, row: StoredRow) -> tuple[dict[str, Any], int]:
         """Keep the cells that the model reads and that fit its columns.
 
-        What another model's columns took may be of another type here.
+        What another model's columns took may be of another type here. Text of list
+        features becomes lists: other rows of a request may have such.
 
         Returns:
             Cells by column, and how many columns did not fit.
@@ -100,9 +141,20 @@ class EntitySchema:
             for name, cell in row.cells.items()
             if name in known and cell is not None
         }
-        if row.checked == self.version:
-            return cells, 0
-        misfits = 0
+        misfits = 0 if row.checked == self.version else self._drop_misfits(kind, cells)
+        for name in self.lists:
+            cell = cells.get(name)
+            if isinstance(cell, str):
+                parts = self.split(name, cell)
+                if parts is None:
+                    del cells[name]
+                else:
+                    cells[name] = parts
+        return cells, misfits
+
+    def _drop_misfits(self, kind: Kind, cells: dict[str, Any]) -> int:
+        """Drop what does not fit; say how many columns that was."""
+        misfits, known = 0, self.columns[kind]
         for group in _groups(cells, known):
             try:
                 self.typed(kind, {n: [cells[n]] for n in group}, lambda n, _: n)
@@ -110,7 +162,7 @@ class EntitySchema:
                 misfits += len(group)
                 for name in group:
                     del cells[name]
-        return cells, misfits
+        return misfits
 
     def table(self, kind: Kind, found: Found) -> pa.Table:
         """Lay out what a store has as raw columns, null where it has nothing.
@@ -123,7 +175,7 @@ class EntitySchema:
         rows = [{} if row is None else self.fitting(kind, row)[0] for row in found.rows]
         names = list(self.columns[kind])
         columns = {
-            name: self._signature.typed(name, [r.get(name) for r in rows], always(name))
+            name: self.signature.typed(name, [r.get(name) for r in rows], always(name))
             for name in names
         }
         return pa.table(columns or {"": pa.nulls(len(rows))})

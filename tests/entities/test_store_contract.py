@@ -31,7 +31,7 @@ def bundle(tiny):
 
 @pytest.fixture(scope="module")
 def schema(bundle):
-    return EntitySchema.of(Ranker(bundle).card)
+    return EntitySchema.of(Ranker(bundle).card, bundle.recipe.features)
 
 
 @pytest.fixture(scope="module")
