@@ -12,8 +12,15 @@ from typing import Final, Literal, final
 import msgspec
 
 from recsys_mtl.errors import ConfigError
+from recsys_mtl.rank.fusion import LARGEST
 from recsys_mtl.rank.ranker import Ranker
-from recsys_mtl.rank.request import RankRequest, ScoreRequest
+from recsys_mtl.rank.request import (
+    RankedTable,
+    RankRequest,
+    RankResponse,
+    ScoreRequest,
+    ScoreResponse,
+)
 from serving.fault import HttpFault
 from serving.model_set import ModelSet, ServedModel, load_models
 from serving.settings import ServedModels
@@ -116,8 +123,8 @@ class Swap:
 
         Raises:
             ArtifactError: A bundle is incomplete, altered, or of another format.
-            ConfigError: Names or scores do not fit the bundles, or a model refuses
-                requests that are answered now.
+            ConfigError: Names or scores do not fit the bundles, a score overflows, or a
+                model refuses requests that are answered now.
         """
         async with self._busy:
             if wanted == self.settings:
@@ -171,6 +178,7 @@ def warm_up(models: Iterable[ServedModel]) -> None:
 
     Raises:
         RecsysError: What a model says to its own example.
+        ConfigError: Its scores overflow.
     """
     for model in models:
         examples: list[_Ask] = [model.ranker.example(), model.ranker.example_rows()]
@@ -178,6 +186,7 @@ def warm_up(models: Iterable[ServedModel]) -> None:
             for outcome in _respond(model.ranker, examples):
                 if isinstance(outcome, Exception):
                     raise outcome
+                _refuse_overflow(model, outcome, "its own example")
 
 
 def _try(
@@ -191,6 +200,8 @@ def _try(
             asked.get(models.choose(ask.model, unit)[0].name, []).append(ask)
     for name, asks in asked.items():
         outcomes = _respond(models.named(name).ranker, asks)
+        for outcome in outcomes:
+            _refuse_overflow(models.named(name), outcome, "a recent request")
         refused = [fault for fault in outcomes if isinstance(fault, Exception)]
         if refused:
             raise ConfigError(
@@ -198,6 +209,25 @@ def _try(
                 f"that are answered now, the first with: {refused[0]}; serve it under "
                 "another name, or correct its recipe"
             )
+
+
+def _refuse_overflow(model: ServedModel, outcome: object, asked: str) -> None:
+    """Refuse a model by a score that stands for one that is no finite number."""
+    match outcome:
+        case RankedTable(table=table):
+            scores = table.column("score").to_pylist()
+        case RankResponse(items=items):
+            scores = [item.score for item in items]
+        case ScoreResponse(score=scores):
+            pass
+        case _:
+            return
+    if any(abs(score) >= LARGEST for score in scores):
+        raise ConfigError(
+            f"model {model.name!r} gives {asked} a score that is no finite number: the "
+            f"{model.card.scoring.kind} overflows, or predictions do; give it weights "
+            f"nearer to 0 than {model.card.scoring.weights}, or train it again"
+        )
 
 
 def _respond(ranker: Ranker, asks: list[_Ask]) -> list[object]:

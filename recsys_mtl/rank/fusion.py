@@ -12,10 +12,13 @@ from recsys_mtl.config.score import ProductScore, ScoreSpec, SumScore
 from recsys_mtl.errors import ConfigError
 from recsys_mtl.rank.card import Scoring
 
-__all__ = ["FLOOR", "fuse", "scoring"]
+__all__ = ["FLOOR", "LARGEST", "fuse", "scoring"]
 
 FLOOR = 1e-12
 """Least prediction that a product reads, so that its logarithm is finite."""
+
+LARGEST = float(np.finfo(np.float64).max)
+"""Largest score, and with a minus the least: JSON has no infinity."""
 
 
 def fuse(
@@ -25,6 +28,8 @@ def fuse(
 ) -> Float[np.ndarray, " batch"]:
     r"""Compute :math:`\sum_t w_t p_t` or :math:`\prod_t p_t^{w_t}` for every row.
 
+    What overflows is ``LARGEST``, and what is no number comes last, as ``-LARGEST``.
+
     Args:
         spec: Kind and weights; tasks it does not name count for nothing.
         prediction_BT: Predictions by row and task.
@@ -32,13 +37,25 @@ def fuse(
 
     Shape:
         - prediction_BT: ``(batch, tasks)``
-        - return: ``(batch,)``, float64
+        - return: ``(batch,)``, float64, finite
 
     Example:
         >>> spec = SumScore(weights={"click": 1.0, "order": 10.0})
         >>> fuse(spec, np.array([[0.5, 0.25]]), ("click", "order"))
         array([3.])
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        score_B = _fused(spec, prediction_BT, tasks)
+    if not np.isfinite(score_B).all():
+        np.nan_to_num(score_B, copy=False, nan=-LARGEST)
+    return score_B
+
+
+def _fused(
+    spec: ScoreSpec,
+    prediction_BT: Float[np.ndarray, "batch tasks"],
+    tasks: tuple[str, ...],
+) -> Float[np.ndarray, " batch"]:
     # Each row is summed by itself, in one order: a matrix product may sum rows of a
     # large batch in another order than rows of a small one.
     score_B = np.zeros(prediction_BT.shape[0], dtype=np.float64)
