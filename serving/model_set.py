@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from http import HTTPStatus
+from os.path import realpath
 from pathlib import Path
 from typing import Literal, Self, final
 
@@ -167,7 +168,7 @@ class _Rankers:
         self._bundles: dict[Path, Bundle] = {}
 
     def load(self, model: ModelSettings) -> Ranker:
-        bundle = self._bundle(model.bundle.resolve())
+        bundle = self._bundle(Path(realpath(model.bundle)))
         try:
             ranker = Ranker(bundle, score=model.score)
         except ConfigError as fault:

@@ -48,6 +48,17 @@ def _name(got: str) -> str:
 ModelName = Annotated[str, AfterValidator(_name)]
 
 
+def _folder(got: Path) -> Path:
+    if "\0" in str(got):
+        raise ValueError(
+            f"must be a path, which has no NUL character; got {str(got)!r}"
+        )
+    return got
+
+
+Folder = Annotated[Path, AfterValidator(_folder)]
+
+
 def _sum_by_default(got: object) -> object:
     return {"kind": "sum", **got} if isinstance(got, dict) else got
 
@@ -64,7 +75,7 @@ class _Settings(BaseModel):
 class ModelSettings(_Settings):
     """A bundle to serve."""
 
-    bundle: Path = Field(description="folder that `run` made")
+    bundle: Folder = Field(description="folder that `run` made")
     name: ModelName | None = Field(
         None, description="to ask for it by; the recipe's name if left out"
     )
@@ -113,8 +124,9 @@ class ServedModels(_Settings):
 
     def resolved(self) -> Self:
         """Follow links, so that a link that leads elsewhere is another model."""
+        # Unlike Path.resolve, realpath leaves a link to itself to whoever opens it.
         models = tuple(
-            model.model_copy(update={"bundle": model.bundle.resolve()})
+            model.model_copy(update={"bundle": Path(os.path.realpath(model.bundle))})
             for model in self.models
         )
         return self.model_copy(update={"models": models})

@@ -245,7 +245,7 @@ def load_bundle(folder: Path, *, verify: bool = True) -> Bundle:
         ArtifactError: There is no complete bundle, a file is missing, extra or altered,
             the format is another, or the weights do not fit the recipe.
     """
-    folder = folder.resolve()
+    folder = Path(os.path.realpath(folder))
     info, digest = checked_info(folder, verify=verify)
     featurizer = Featurizer.load(folder / "encoders")
     store = _store(folder, featurizer)

@@ -2,6 +2,7 @@
 
 import json
 from hashlib import sha256
+from os.path import realpath
 from pathlib import Path
 from typing import Final, Literal
 
@@ -75,7 +76,7 @@ def bundle_digest(folder: Path) -> str:
     Raises:
         ArtifactError: There is none, or ``bundle.json`` is altered.
     """
-    return _read_info(folder.resolve())[1]
+    return _read_info(Path(realpath(folder)))[1]
 
 
 def check_bundle(folder: Path, *, verify: bool = True) -> None:
@@ -89,7 +90,7 @@ def check_bundle(folder: Path, *, verify: bool = True) -> None:
         ArtifactError: There is no complete bundle, or a file is missing, extra or
             altered.
     """
-    checked_info(folder.resolve(), verify=verify)
+    checked_info(Path(realpath(folder)), verify=verify)
 
 
 def checked_info(folder: Path, *, verify: bool) -> tuple[BundleInfo, str]:

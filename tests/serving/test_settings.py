@@ -74,6 +74,10 @@ FAULTS = {
         "models: [{bundle: b, name: a/b}]",
         r"models\[0\]\.name: must begin with a letter or digit .* got 'a/b'",
     ),
+    "NUL": (
+        'models: [{bundle: "a\\0b"}]',
+        r"models\[0\]\.bundle: must be a path, which has no NUL character",
+    ),
     "burst": (
         "models: [{bundle: b}]\noverload: {burst: 3}",
         "burst: has no effect without requests_per_s",

@@ -172,6 +172,9 @@ def test_recent_requests_are_few_apart_in_time_and_small(monkeypatch):
         ({"score": POWER | {"weights": {"click": 2e6}}}, ".click", "at most 1e+06"),
         ({"score": POWER | {"weights": {"click": -1e5}}}, "models", "no finite number"),
         ({"bundle": "/nowhere"}, "models", "cannot be read"),
+        ({"bundle": "/tmp/\0x"}, "models[0].bundle", "NUL"),
+        ({"bundle": "/" + "a" * 5_000}, "models", "cannot be read"),
+        ({"bundle": "/\N{SNOWMAN}"}, "models", "cannot be read"),
     ],
 )
 def test_what_cannot_be_served_changes_nothing(tiny, change, field, says):
@@ -187,6 +190,16 @@ def test_what_cannot_be_served_changes_nothing(tiny, change, field, says):
     assert field in error["field"], error
     assert says in error["message"], error
     assert ask(app, "GET", "/v1/models").json() == before
+
+
+def test_a_link_that_leads_to_itself_is_refused(tiny, tmp_path):
+    settings = ServingSettings.model_validate(one(tiny).model_dump())
+    app = create_app(load_models(settings.models), settings)
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    told = ask(app, "PUT", "/v1/models", {"models": [{"bundle": str(link)}]})
+    assert told.status_code == 422, told.text
+    assert "cannot be read" in told.json()["error"]["message"]
 
 
 def flip(path):
