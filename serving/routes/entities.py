@@ -19,7 +19,7 @@ from serving.arrow_input import read_stream
 from serving.body import decode, read_body
 from serving.entity_settings import SnapshotSettings
 from serving.fault import HttpFault, json_response
-from serving.media import ARROW, JSON
+from serving.media import ARROW, JSON, refuse_compressed
 from serving.operation import BINARY, Operation, Parameter, service_of
 
 __all__ = ["ENTITIES", "EntityAnswer", "EntityCount"]
@@ -141,6 +141,7 @@ def _writable(request: Request) -> AbstractEntityStore:
 
 async def _write(request: Request) -> tuple[AbstractEntityStore, bytes]:
     store, service = _writable(request), service_of(request)
+    refuse_compressed(request)
     settings = service.settings.entities
     assert not isinstance(settings, SnapshotSettings), "which has no store"
     limits = service.settings.limits.model_copy(

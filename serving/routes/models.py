@@ -17,7 +17,7 @@ from recsys_mtl.errors import EnvironmentFault, RecsysError
 from recsys_mtl.rank.card import ModelCard, ModelList
 from serving.body import decode, read_body
 from serving.fault import HttpFault, json_response
-from serving.media import JSON
+from serving.media import JSON, refuse_compressed
 from serving.model_set import ServedModel
 from serving.operation import Operation, Parameter, service_of
 from serving.settings import ServedModels
@@ -74,6 +74,7 @@ async def _model(request: Request) -> Response:
 
 async def _replace(request: Request) -> Response:
     service = service_of(request)
+    refuse_compressed(request)
     body = await read_body(request, service.settings.limits)
     wanted = _wanted(decode(body, _INPUT))
     try:
@@ -145,6 +146,7 @@ MODELS = (
             HTTPStatus.BAD_REQUEST,
             HTTPStatus.REQUEST_TIMEOUT,
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             HTTPStatus.UNPROCESSABLE_ENTITY,
             HTTPStatus.INTERNAL_SERVER_ERROR,
             HTTPStatus.SERVICE_UNAVAILABLE,

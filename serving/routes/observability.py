@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from serving.body import decode, read_body
 from serving.fault import json_response
+from serving.media import refuse_compressed
 from serving.observability.feedback import (
     FeedbackEvent,
     FeedbackRequest,
@@ -30,6 +31,7 @@ async def _metrics(request: Request) -> Response:
 
 async def _feedback(request: Request) -> Response:
     service = service_of(request)
+    refuse_compressed(request)
     with service.holding() as hold:
         body = await read_body(request, service.settings.limits, hold)
         events = decode(body, _FEEDBACK)
@@ -71,6 +73,7 @@ OBSERVABILITY = (
             HTTPStatus.BAD_REQUEST,
             HTTPStatus.REQUEST_TIMEOUT,
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             HTTPStatus.UNPROCESSABLE_ENTITY,
             HTTPStatus.TOO_MANY_REQUESTS,
             HTTPStatus.INTERNAL_SERVER_ERROR,

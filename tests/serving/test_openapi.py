@@ -1,4 +1,7 @@
+import gzip
 import re
+
+from entity_app import app_with
 
 from serving.app import create_app
 from serving.settings import ServingSettings
@@ -43,6 +46,30 @@ def test_the_examples_of_openapi_are_answered_as_it_says(client):
             assert (response.status_code == 200) != stored, (path, response.text)
             assert response.headers["content-type"].partition(";")[0] in answers
     assert examples >= 4
+
+
+def bodies(document):
+    """Every body that is taken: method, URL and media type, and what is told of it."""
+    for path, operations in document["paths"].items():
+        for method, told in operations.items():
+            parts = {p["name"]: p.get("example") for p in told.get("parameters", [])}
+            for media in told.get("requestBody", {}).get("content", {}):
+                yield method, path.format(**parts), media, told
+
+
+def test_every_route_that_takes_a_body_refuses_compressed_ones(ranker, tmp_path):
+    asked = set()
+    store = {"kind": "lmdb", "path": str(tmp_path / "entities")}
+    with app_with(ranker, **store) as (client, _):
+        document = client.get("/openapi.json").json()
+        for method, path, media, told in bodies(document):
+            headers = {"content-type": media, "content-encoding": "gzip"}
+            body = gzip.compress(b"{}")
+            answer = client.request(method, path, content=body, headers=headers)
+            assert answer.status_code == 415, (path, answer.text)
+            assert "415" in told["responses"], path
+            asked.add(path)
+    assert {"/v1/feedback", "/v1/models", "/v1/entities/users"} <= asked
 
 
 def test_openapi_knows_the_features_of_the_bundle(client):
