@@ -3,7 +3,7 @@
 The same rule as for the cells of JSON, see ``entity_merge``.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -92,22 +92,19 @@ class _Known:
         places = pa.array(self.place_B, mask=self.place_B < 0)
         return self.typed(name).take(places)
 
-    def has(self, names: Iterable[str]) -> npt.NDArray[np.bool_]:
-        """Which rows of the table have a cell in any of the columns."""
-        wanted = tuple(names)
-        has_U = [any(n in cells for n in wanted) for cells in self._rows_U]
-        has_B: npt.NDArray[np.bool_] = np.array([*has_U, False])[self.place_B]
-        return has_B  # where -1 is the last, which has none
-
     def over(
-        self, own: pa.Array, name: str, taken_B: npt.NDArray[np.bool_]
+        self, own: pa.Array, stored_U: pa.Array, taken_B: npt.NDArray[np.bool_]
     ) -> pa.Array:
         """Cells of ``own``, and stored ones in the rows that take them."""
-        stored_U = self.typed(name)
         if own.type != stored_U.type:
             own = own.cast(stored_U.type)
         places = np.where(taken_B, len(own) + self.place_B, np.arange(len(own)))
         return pa.concat_arrays([own, stored_U]).take(pa.array(places))
+
+    def of_rows(self, some_U: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Which rows of the table have one of some distinct rows."""
+        rows_B: npt.NDArray[np.bool_] = np.append(some_U, False)[self.place_B]
+        return rows_B
 
 
 def _with_cells(
@@ -120,12 +117,13 @@ def _with_cells(
     own = _read(given, name, schema)
     if own is None:
         return table
-    taken_B = absent(own) & known.has([name])
+    stored_U = known.typed(name)
+    taken_B = absent(own) & known.of_rows(present(stored_U))
     if not taken_B.any():
         return table
     if pa.types.is_string(own.type) and schema.signature.columns[name].type != "string":
         own = schema.split_column(name, own)
-    return table.set_column(place, name, known.over(own, name, taken_B))
+    return table.set_column(place, name, known.over(own, stored_U, taken_B))
 
 
 def _with_history(
@@ -152,16 +150,16 @@ def _with_history(
                 .fill_null(False)
                 .to_numpy(zero_copy_only=False)
             )
-    taken_B = ~given_B & known.has(names)
+    told = {n: known.typed(n) for n in names if n in known.names or n in columns}
+    has_U = np.logical_or.reduce([present(stored_U) for stored_U in told.values()])
+    taken_B = ~given_B & known.of_rows(has_U)
     if not taken_B.any():
         return table
-    for name in names:
-        if name not in columns and name not in known.names:
-            continue
+    for name, stored_U in told.items():
         own = columns.get(name)
         if own is None:
-            own = pa.nulls(table.num_rows, known.typed(name).type)
-        filled = known.over(own, name, taken_B)
+            own = pa.nulls(table.num_rows, stored_U.type)
+        filled = known.over(own, stored_U, taken_B)
         if name in columns:
             place = table.column_names.index(name)
             table = table.set_column(place, name, filled)

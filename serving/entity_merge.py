@@ -13,9 +13,8 @@ import pyarrow as pa
 
 from recsys_mtl.config.data import KeysSpec
 from recsys_mtl.entities import EntitySchema, Kind
-from recsys_mtl.features.contract import TIME, event_column
+from recsys_mtl.features.contract import TIME
 from recsys_mtl.rank.request import (
-    Id,
     ItemInput,
     RankRequest,
     RankTable,
@@ -51,7 +50,7 @@ def wanted_keys(
         else:
             ids = _of_candidates(request, name)
         # What is no id is refused by the ranker, which can say where it stands.
-        some = dict.fromkeys(_text(i) for i in ids if isinstance(i, int | float | str))
+        some = dict.fromkeys(key for key in _texts(ids) if key is not None)
         if some:
             found[kind] = list(some)
     return found
@@ -110,7 +109,7 @@ def _column(table: pa.Table, name: str) -> list[Any]:
 def _merged_ranking(
     request: RankRequest, keys: KeysSpec, known: Known, schema: EntitySchema
 ) -> RankRequest:
-    user = known.get("users", {}).get(_text(request.user.id))
+    (user,) = _found(known.get("users", {}), [request.user.id])
     if user:
         told = _merged_user(request.user, user, schema)
         request = msgspec.structs.replace(request, user=told)
@@ -141,13 +140,13 @@ def _merged_items(
     schema: EntitySchema,
 ) -> RankRequest:
     if isinstance(request, RankTable):
-        stored = [items.get(_text(i)) for i in _column(request.table, key)]
+        stored = _found(items, _column(request.table, key))
         table = filled_table(request.table, stored, schema)
         return msgspec.structs.replace(request, table=table)
     given = request.items
     if given is None:
         given = [ItemInput(id=item_id) for item_id in request.item_ids or ()]
-    stored = [items.get(_text(item.id)) for item in given]
+    stored = _found(items, [item.id for item in given])
     features = _filled_rows([item.features for item in given], stored, schema)
     merged = [
         item if of is item.features else ItemInput(id=item.id, features=of)
@@ -169,7 +168,7 @@ def _merged_rows(
         ("items", keys.item),
     )
     cells_of = [
-        [stored.get(_text(i)) for i in _of_rows(request, name)]
+        _found(stored, _of_rows(request, name))
         for kind, name in names
         if name is not None and (stored := known.get(kind))
     ]
@@ -229,31 +228,28 @@ def _over(
     given: Mapping[str, Any], stored: Mapping[str, Any], schema: EntitySchema
 ) -> dict[str, Any]:
     """Cells of ``given``, and of ``stored`` where they are left out or null."""
-    merged = dict(given)
-    told = {of for name in stored if (of := schema.histories.get(name)) is not None}
-    if told:
-        # One history is either the request's or the store's, never half and half.
-        told -= _given_histories(given, schema)
-        for name in given:
-            if schema.histories.get(name) in told:
-                merged[name] = None
-    for name, cell in stored.items():
-        history = schema.histories.get(name)
-        if merged.get(name) is None if history is None else history in told:
-            merged[name] = cell
+    merged = {**given, **stored}
+    events = given.keys() & schema.histories.keys()
+    for name in (given.keys() & stored.keys()) - events:
+        if given[name] is not None:
+            merged[name] = given[name]
+    if not events:
+        return merged
+    # One history is either the request's or the store's, never half and half.
+    mine = {
+        schema.histories[name]
+        for name in events
+        if given[name] is not None and (given[name] != [] or name.endswith(f".{TIME}"))
+    }
+    told = {schema.histories.get(name) for name in stored} - mine
+    for name, history in schema.histories.items():
+        if history in mine:
+            merged.pop(name, None)
+            if name in given:
+                merged[name] = given[name]
+        elif history in told and name in given and name not in stored:
+            merged[name] = None
     return merged
-
-
-def _given_histories(given: Mapping[str, Any], schema: EntitySchema) -> set[str]:
-    """Histories that a row brings: those with times, or with events without any."""
-    found: set[str] = set()
-    for name, cell in given.items():
-        history = schema.histories.get(name)
-        if history is None or cell is None:
-            continue
-        if cell != [] or name == event_column(history, TIME):
-            found.add(history)
-    return found
 
 
 def _filled_columns(
@@ -287,8 +283,23 @@ def _filled_columns(
     return {**columns, **filled}
 
 
-def _text(key: Id | float) -> str:
+def _found(
+    stored: Mapping[str, Mapping[str, Any]], ids: Sequence[Any]
+) -> list[Mapping[str, Any] | None]:
+    return [None if key is None else stored.get(key) for key in _texts(ids)]
+
+
+def _texts(ids: Sequence[Any]) -> Sequence[str | None]:
+    """Ids as keys of the store; ``None`` for what is no id."""
+    if {*map(type, ids)} == {str}:
+        return ids
+    return [_text(i) for i in ids]
+
+
+def _text(key: Any) -> str | None:
+    if isinstance(key, str):
+        return key
     # Whole numbers come as 3.0 from tables with gaps.
     if isinstance(key, float) and key.is_integer():
         key = int(key)
-    return str(key)
+    return str(key) if isinstance(key, int) else None

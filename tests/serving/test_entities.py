@@ -24,6 +24,7 @@ from redis_server import running
 
 from recsys_mtl.rank.request import RankRequest, RankTable, ScoreTable, UserInput
 from serving.model_set import ModelSet
+from serving.routes.ranking import REQUEST_KEY
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,13 @@ def options(request, tmp_path):
 def client(ranker, options):
     with app_with(ranker, **options) as (client, _):
         yield client
+
+
+def stream(table):
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
 
 
 def test_what_was_put_ranks_as_if_the_request_had_given_it(client):
@@ -151,18 +159,63 @@ def test_typed_tables_are_filled_like_cells(ranker, options):
         assert scored.score == pytest.approx([them[i] for i in ids])
 
 
+@pytest.mark.parametrize("given", [None, "d|a"])
+def test_lists_and_text_for_them_are_the_same_whoever_wrote_them(client, given):
+    stored = {101: ["b", "c"], 105: "b|c", 110: ""}
+    for item, tags in stored.items():
+        put = client.put(
+            f"/v1/entities/items/{item}", json={"features": {"tags": tags}}
+        )
+        assert put.status_code == 200, put.text
+    tags = {101: ["b", "c"], 105: ["b", "c"], 999: given and ["d", "a"]}
+    items = [{"id": i, "features": {"tags": tags.get(i)}} for i in (101, 105, 110, 999)]
+    wanted = {}
+    for item in items:  # one by one, each with its list
+        answer = client.post("/v1/rank", json={"items": [item], "context": AT})
+        assert answer.status_code == 200, answer.text
+        wanted |= scores(answer.json())
+    ids = list(wanted)
+    columns = {"item_id": ids, "ts": [AT["ts"]] * 4}
+    if given is not None:
+        columns["tags"] = [None, None, None, given]
+    rows = [
+        dict(zip(columns, row, strict=True))
+        for row in zip(*columns.values(), strict=True)
+    ]
+    own = pa.table({n: c for n, c in columns.items() if n != "ts"})
+    rest = {REQUEST_KEY: json.dumps({"context": AT})}
+    inputs = [
+        {"id": row["item_id"], "features": {"tags": row.get("tags")}} for row in rows
+    ]
+    arrow = {"content-type": ARROW}
+    for path, ask in (
+        ("/v1/rank", {"json": {"items": inputs, "context": AT}}),
+        (
+            "/v1/rank",
+            {"content": stream(own.replace_schema_metadata(rest)), "headers": arrow},
+        ),
+        ("/v1/score", {"json": {"rows": rows}}),
+        ("/v1/score", {"json": {"columns": columns}}),
+        ("/v1/score", {"content": stream(pa.table(columns)), "headers": arrow}),
+    ):
+        answer = client.post(path, **ask)
+        assert answer.status_code == 200, answer.text
+        got = answer.json()
+        got = (
+            dict(zip(ids, got["score"], strict=True)) if "score" in got else scores(got)
+        )
+        assert got == pytest.approx(wanted, abs=1e-5), path
+
+
 def test_arrow_streams_store_many_rows(client, tiny):
     table = tiny.users.rename_columns(["id", "gender", "age"])
     table = table.append_column(
         "clicks.time",
         pa.array([[1_700_000_000_500]] * len(table), pa.list_(pa.timestamp("ms"))),
     )
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
     posted = client.post(
         "/v1/entities/users",
-        content=sink.getvalue(),
+        content=stream(table),
         headers={"content-type": ARROW},
     )
     assert posted.json() == {"rows": len(table)}

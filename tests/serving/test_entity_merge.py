@@ -116,7 +116,8 @@ def histories(draw, *, nulls):
         elif nulls and draw(st.booleans()):
             found[f"{name}.time"] = None
             for field in told:
-                found[f"{name}.{'click' if field == 'clicked' else field}"] = None
+                column = "click" if field == "clicked" else field
+                found[f"{name}.{column}"] = draw(st.sampled_from([None, []]))
     return found
 
 
@@ -174,6 +175,9 @@ def over(mine, stored):
         rules = f"{history}.time" if history in HISTORIES else name
         if mine.get(rules) is None:
             merged[name] = cell
+            whole = [n for n in mine if n.startswith(f"{history}.")]
+            if history in HISTORIES:
+                merged |= {n: stored.get(n) for n in whole}
     for name, separator in SEPARATORS.items():
         if isinstance(merged.get(name), str):
             merged[name] = merged[name].split(separator)
@@ -235,7 +239,7 @@ def user_input(user, cells):
         history, _, column = name.partition(".")
         if history not in HISTORIES:
             features[name] = cell
-        elif cell is not None:  # which a rank request cannot say
+        elif cells[f"{history}.time"] is not None:  # nor can a rank request say so
             told.setdefault(history, {})[column] = cell
     return UserInput(id=user, features=features, histories=told)
 
