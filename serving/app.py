@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from recsys_mtl.errors import DataError, RequestError
 from recsys_mtl.rank.ranker import Ranker
-from serving.fault import HttpFault, error_response
+from serving.fault import Code, HttpFault, error_response
 from serving.gate import Gate
 from serving.model_set import ModelSet
 from serving.observability.observer import ObservedApp, Observer
@@ -78,16 +78,18 @@ async def _refused(request: Request, fault: Exception) -> Response:
 
 async def _no_route(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, HTTPException)
-    status = HTTPStatus(fault.status_code)
-    match status:
+    code: Code
+    match status := HTTPStatus(fault.status_code):
         case HTTPStatus.NOT_FOUND:
+            code = "not_found"
             message = f"no route {request.url.path}; GET /docs lists them"
         case HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = (fault.headers or {}).get("Allow", "another method")
+            code = "method_not_allowed"
             message = f"{request.url.path} takes {allowed}, not {request.method}"
-        case _:
-            message = fault.detail
-    fault_of_route = HttpFault(status, status.name.lower(), message)
+        case _:  # the router has no other
+            raise fault
+    fault_of_route = HttpFault(status, code, message)
     response = error_response(fault_of_route, request.url.path)
     response.headers.update(fault.headers or {})
     return response

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -10,22 +11,51 @@ from starlette.responses import Response
 from serving.observability.record import note_fault, stage
 from serving.tensor_message import InferError
 
-__all__ = ["ErrorBody", "ErrorDetail", "HttpFault", "error_response", "json_response"]
+__all__ = [
+    "Code",
+    "ErrorBody",
+    "ErrorDetail",
+    "HttpFault",
+    "error_response",
+    "json_response",
+]
+
+
+Code = Literal[
+    "forbidden",
+    "internal",
+    "invalid",
+    "malformed_arrow",
+    "malformed_body",
+    "malformed_json",
+    "method_not_allowed",
+    "not_found",
+    "not_ready",
+    "overloaded",
+    "rate_limited",
+    "read_only",
+    "refused",
+    "store_unavailable",
+    "too_large",
+    "too_late",
+    "too_slow",
+    "unauthorized",
+    "unavailable",
+    "unsupported",
+]
+"""Every reason there is to refuse a request."""
 
 
 class ErrorDetail(Struct, frozen=True):
     """One refusal.
 
     Attributes:
-        code: For programs: ``malformed_json``, ``not_found``, ``method_not_allowed``,
-            ``too_large``, ``invalid``, ``unauthorized``, ``forbidden``, ``too_slow``,
-            ``rate_limited``, ``overloaded``, ``too_late``, ``not_ready``, ``refused``,
-            ``unavailable`` or ``internal``.
+        code: For programs.
         message: For people: what must hold, what was got, what to do.
         field: Path of the field inside the request; null where it is about none.
     """
 
-    code: str
+    code: Code
     message: str
     field: str | None = None
 
@@ -45,7 +75,7 @@ class HttpFault(Exception):  # noqa: N818 - a refusal, told to the caller
     def __init__(
         self,
         status: HTTPStatus,
-        code: str,
+        code: Code,
         message: str,
         field: str | None = None,
         *,

@@ -1,6 +1,10 @@
+import ast
+from pathlib import Path
+
 import pytest
 from asking import call
 
+import serving
 from serving.app import create_app
 from serving.settings import ServingSettings
 
@@ -170,6 +174,24 @@ def test_a_wrong_request_is_refused_by_name(client, case):
     )
     assert error["message"]
     assert "Traceback" not in response.text
+
+
+def codes_of(module):
+    """Codes in the source: of faults that are made, and of variables for them."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        match node:
+            case ast.Call(
+                func=ast.Name("HttpFault"), args=[_, ast.Constant(code), *_]
+            ) | ast.Assign([ast.Name("code")], ast.Constant(code)):
+                yield code
+
+
+def test_the_codes_that_are_told_are_those_that_are_answered(client):
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    told = schemas["ErrorDetail"]["properties"]["code"]["enum"]
+    modules = Path(serving.__file__).parent.rglob("*.py")
+    answered = {code for module in modules for code in codes_of(module)}
+    assert answered == set(told)
 
 
 def test_a_misspelt_feature_gets_the_nearest_name(client):
