@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from recsys_mtl.entities import EntitySchema
 from recsys_mtl.errors import RequestError
 from recsys_mtl.features.column import absent, flat, present
-from recsys_mtl.features.contract import TIME, event_column
 from recsys_mtl.rank.signature import always
 
 __all__ = ["filled_table"]
@@ -142,7 +141,7 @@ def _with_history(
         if own is None or not pa.types.is_list(own.type):
             return table
         columns[name] = own
-        if name == event_column(history, TIME):
+        if name in schema.times:
             given_B |= present(own)
         else:
             given_B |= (

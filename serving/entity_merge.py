@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from recsys_mtl.config.data import KeysSpec
 from recsys_mtl.entities import EntitySchema, Kind
-from recsys_mtl.features.contract import TIME
 from recsys_mtl.rank.request import (
     ItemInput,
     RankRequest,
@@ -239,7 +238,7 @@ def _over(
     mine = {
         schema.histories[name]
         for name in events
-        if given[name] is not None and (given[name] != [] or name.endswith(f".{TIME}"))
+        if given[name] is not None and (given[name] != [] or name in schema.times)
     }
     told = {schema.histories.get(name) for name in stored} - mine
     for name, history in schema.histories.items():

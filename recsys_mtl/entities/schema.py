@@ -12,7 +12,7 @@ from recsys_mtl.config.feature import FeatureSpec, ListFeature
 from recsys_mtl.entities.store import Cells, Found, Kind, StoredRow
 from recsys_mtl.errors import RequestError
 from recsys_mtl.features.cast import cast_column
-from recsys_mtl.features.contract import column_of
+from recsys_mtl.features.contract import TIME, column_of, event_column
 from recsys_mtl.rank.card import InputColumn, ModelCard
 from recsys_mtl.rank.signature import Signature, always
 
@@ -34,6 +34,7 @@ class EntitySchema:
     Attributes:
         columns: By kind and name, those of features and histories.
         histories: By column of a history, the history's name.
+        times: Columns of histories that say when events were.
         lists: Columns of lists for which text may stand.
         signature: Types cells of them.
     """
@@ -50,6 +51,11 @@ class EntitySchema:
         self.histories = {
             c.name: c.name.split(".")[0] for c in columns if c.role == "history"
         }
+        self.times = frozenset(
+            name
+            for name, history in self.histories.items()
+            if name == event_column(history, TIME)
+        )
         self.lists = tuple(
             name
             for of in self.columns.values()
