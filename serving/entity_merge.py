@@ -298,7 +298,7 @@ def _texts(ids: Sequence[Any]) -> Sequence[str | None]:
 def _text(key: Any) -> str | None:
     if isinstance(key, str):
         return key
-    # Whole numbers come as 3.0 from tables with gaps.
-    if isinstance(key, float) and key.is_integer():
+    # Whole numbers come as 3.0 from tables with gaps, and truth values are 1 and 0.
+    if isinstance(key, bool) or (isinstance(key, float) and key.is_integer()):
         key = int(key)
     return str(key) if isinstance(key, int) else None
