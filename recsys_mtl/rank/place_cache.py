@@ -11,6 +11,7 @@ from recsys_mtl.features.entity import EntityTable
 __all__ = ["PlaceCache"]
 
 _NEW: Final = -2
+_LONGEST: Final = 256
 
 
 @final
@@ -23,7 +24,8 @@ class PlaceCache:
 
     Args:
         table: Which is never changed.
-        size: Ids that are remembered; when it is full, all are forgotten at once.
+        size: Ids that are remembered; when it is full, all are forgotten at once. Long
+            ones are not, for a caller may make them up by the gigabyte.
     """
 
     def __init__(self, table: EntityTable, size: int = 65_536) -> None:
@@ -49,5 +51,6 @@ class PlaceCache:
             if len(places) + len(new) > self._size:
                 places.clear()
             for i in new[: self._size]:
-                places[asked[i]] = int(found_N[i])
+                if len(asked[i] or "") <= _LONGEST:
+                    places[asked[i]] = int(found_N[i])
         return found_N

@@ -29,6 +29,19 @@ def test_the_cache_finds_what_the_table_finds(size, ids, asked):
         assert len(cache._places) <= size
 
 
+def test_long_ids_are_found_and_not_kept():
+    ids = ["a" * 256, "b" * 257]
+    cache = PlaceCache(table(pa.array(ids)))
+    for _ in range(2):
+        assert cache.find(pa.array([*ids, None, "c" * 70_000])).tolist() == [
+            0,
+            1,
+            -1,
+            -1,
+        ]
+    assert sorted(map(len, filter(None, cache._places))) == [256]
+
+
 def test_what_was_asked_before_is_not_searched_again(monkeypatch):
     entities = table(pa.array(["a", "b"]))
     cache = PlaceCache(entities)
