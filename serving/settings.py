@@ -221,7 +221,7 @@ class OverloadSettings(_Settings):
         "estimate, get 429: the p99 to keep under overload, but for a batch or two",
     )
     swap_patience: float = Field(
-        3.0,
+        6.0,
         ge=1.0,
         allow_inf_nan=False,
         description="factor on `max_wait_s` while models change and shortly after, for "
